@@ -1,0 +1,1 @@
+"""The provider: who you are, and proof of it."""

@@ -1,0 +1,128 @@
+"""The database of one process: engines, sessions, clock, group load and group commit.
+
+What differs between SQLite and PostgreSQL ends here, in `statements` and in `batches`.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import QueuePool
+
+from idp.batches import Executor, PostgresExecutor, Queue, SqliteExecutor, connect_sqlite
+from idp.errors import Unavailable
+from idp.statements import Change, Load
+
+R = TypeVar("R", bound=tuple[Any, ...])
+
+POOL_SIZE = 16  # threads that run page handlers, and connections they may hold
+
+
+class Database:
+    """Both speeds of one database: `load` and `commit` in batches, `session` for pages and commands."""
+
+    def __init__(self, url: str, *, schema_head: str = "") -> None:
+        """`schema_head` is the Alembic revision that this version of the product needs."""
+        self.url, self.schema_head = url, schema_head
+        self._offset = 0.0
+        if url.startswith("sqlite"):
+            path = make_url(url).database or ""
+            Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.engine = _sqlite_engine(path, "begin immediate")
+            self._reading = _sqlite_engine(path, "begin")
+            readers: Executor = SqliteExecutor(path, writes=False)
+            writers: Executor = SqliteExecutor(path, writes=True)
+        else:
+            self.engine = self._reading = _postgres_engine(url)
+            conninfo = url.replace("postgresql+psycopg://", "postgresql://", 1)
+            readers, writers = PostgresExecutor(conninfo), PostgresExecutor(conninfo)
+        self._loads, self._commits = Queue(readers), Queue(writers)
+
+    # --- the fast way
+
+    async def load(self, statement: Load[R], /, **given: Any) -> list[R]:
+        """All rows for this request. Raises Unavailable or Overloaded."""
+        return await self._loads(statement, statement.values(given))
+
+    async def load_one(self, statement: Load[R], /, **given: Any) -> R | None:
+        rows = await self.load(statement, **given)
+        return rows[0] if rows else None
+
+    async def commit(self, change: Change[R], /, **given: Any) -> R | None:
+        """The row of the change once it is on disk, or None when its compare-and-set refused and nothing happened.
+
+        Raises Unavailable when the database did not answer: then it may or may not have happened.
+        """
+        rows = await self._commits(change, change.values(given))
+        return rows[0] if rows else None
+
+    # --- the plain way
+
+    @contextlib.contextmanager
+    def session(self, *, write: bool = True) -> Iterator[Session]:
+        """A transaction: leaving commits, an exception rolls back. Raises Unavailable when there is no database."""
+        try:
+            engine = self.engine if write else self._reading
+            with Session(engine, expire_on_commit=False) as session, session.begin():
+                yield session
+        except (OperationalError, InterfaceError) as error:
+            raise Unavailable(detail=type(error.orig).__name__) from error
+
+    # --- time and health
+
+    def now(self) -> int:
+        """Database time in epoch seconds: every worker judges expiry by one clock."""
+        return int(time.time() + self._offset)
+
+    def check(self) -> None:
+        """Measure the clock and compare the schema. Raises Unavailable with a plain reason."""
+        with self.session(write=False) as session:
+            if self.engine.dialect.name == "postgresql":
+                database_time = session.scalar(text("select extract(epoch from clock_timestamp())"))
+                self._offset = float(database_time or time.time()) - time.time()
+            found = session.scalar(text("select version_num from alembic_version"))
+        if self.schema_head and found != self.schema_head:
+            raise Unavailable(
+                f"the schema is at {found}, this version needs {self.schema_head}; run: yimen upgrade"
+            )
+
+    async def close(self) -> None:
+        await self._loads.close()
+        await self._commits.close()
+        self.engine.dispose()
+        self._reading.dispose()
+
+
+def _postgres_engine(url: str) -> Engine:
+    return create_engine(
+        url,
+        pool_size=POOL_SIZE,
+        max_overflow=0,
+        pool_timeout=2,
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": 2,
+            "options": "-c statement_timeout=10000 -c lock_timeout=2000 -c synchronous_commit=on",
+        },
+    )
+
+
+def _sqlite_engine(path: str, begin: str) -> Engine:
+    engine = create_engine(
+        "sqlite://",
+        creator=lambda: connect_sqlite(path),
+        pool_size=POOL_SIZE,
+        max_overflow=0,
+        poolclass=QueuePool,
+    )
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:  # the driver's own transaction handling is off
+        connection.exec_driver_sql(begin)
+
+    return engine

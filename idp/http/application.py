@@ -1,0 +1,271 @@
+"""The application: routes to handlers, errors to responses, one log line for each request."""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+import anyio.to_thread
+from sqlalchemy.orm import Session
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as StarletteRequest
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from idp.context import Context, new_request_id
+from idp.database import POOL_SIZE
+from idp.errors import InvalidInput, MethodNotAllowed, NotFound, TooLarge, Unavailable, YimenError
+from idp.http.request import FORM_TYPE, Request, parse_cookies, parse_pairs
+from idp.http.response import BASE_HEADERS, BROWSER_COOKIE, json_response, new_browser, set_cookie
+
+log = logging.getLogger("yimen.http")
+
+AsyncHandler = Callable[[Context, Request], Awaitable[Response]]
+PageHandler = Callable[[Context, Request, Session], Response]
+ErrorPage = Callable[[Context, Request, YimenError], Response]
+BODY_LIMIT = {"protocol": 65_536, "page": 1_048_576}
+BODY_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One address. `kind` is `protocol` (asynchronous, JSON errors) or `page` (in a thread, one transaction)."""
+
+    path: str
+    kind: str
+    methods: Mapping[str, AsyncHandler | PageHandler]
+    json_errors: bool = True
+
+    @property
+    def allow(self) -> str:
+        return ", ".join(sorted({*self.methods, *(["HEAD"] if "GET" in self.methods else [])}))
+
+
+def protocol(path: str, *, json_errors: bool = True, **methods: AsyncHandler) -> Route:
+    """An asynchronous address: load, decide, commit. `methods` is GET=handler, POST=handler."""
+    return Route(path, "protocol", methods, json_errors)
+
+
+def page(path: str, **methods: PageHandler) -> Route:
+    """A page: a plain function in the thread pool; returning commits its session, raising rolls back."""
+    return Route(path, "page", methods, json_errors=False)
+
+
+def create_application(
+    context: Context,
+    routes: Sequence[Route],
+    background: Sequence[Callable[[], Awaitable[None]]],
+    error_page: ErrorPage,
+) -> Starlette:
+    """The ASGI application. `background` tasks run from start to stop."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = POOL_SIZE
+        tasks = [asyncio.ensure_future(start()) for start in background]
+        yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await context.outgoing.close()
+        await context.ephemeral.close()
+        await context.database.close()
+
+    application = Starlette(lifespan=lifespan)
+    application.router.redirect_slashes = False
+    application.router.default = Dispatcher(context, routes, error_page)
+    return application
+
+
+class Dispatcher:
+    """Finds the route by its exact path and answers. The only place that turns errors into responses."""
+
+    def __init__(self, context: Context, routes: Sequence[Route], error_page: ErrorPage) -> None:
+        self._context, self._error_page = context, error_page
+        self._routes = {route.path: route for route in routes if not route.path.endswith("/*")}
+        self._below = [(route.path[:-1], route) for route in routes if route.path.endswith("/*")]
+        self._host = context.config.issuer.partition("://")[2].partition("/")[0].lower()
+
+    def _find(self, path: str) -> Route | None:
+        found = self._routes.get(path)
+        return found or next((route for prefix, route in self._below if path.startswith(prefix)), None)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        started = time.perf_counter()
+        route = self._find(scope["path"])
+        context = self._context.with_request(
+            request_id=new_request_id(),
+            channel="web_hall",
+            address=client_address(self._context, scope),
+            user_agent=_header(scope, b"user-agent")[:300],
+            locale="zh-CN",
+        )
+        request = Request(method=scope["method"], path=scope["path"])
+        try:
+            request = await _read(scope, receive, route)
+            response = await self._answer(context, request, route)
+        except ClientDisconnect:
+            return
+        except YimenError as error:
+            response = self._refuse(context, request, route, error)
+        except (
+            Exception
+        ):  # the last resort: an unexpected error is logged whole and told as nothing but a reference
+            log.exception("unexpected error", extra={"fields": {"request_id": context.request_id}})
+            response = self._refuse(context, request, route, YimenError())
+        for name, value in BASE_HEADERS.items():
+            response.headers.setdefault(name, value)
+        response.headers["X-Request-Id"] = context.request_id
+        if self._context.config.issuer.startswith("https"):
+            response.headers["Strict-Transport-Security"] = "max-age=63072000; includeSubDomains"
+        _log(context, request, route, response, started)
+        await response(scope, receive, _without_body(send) if request.method == "HEAD" else send)
+
+    async def _answer(self, context: Context, request: Request, route: Route | None) -> Response:
+        if not self._right_host(request):
+            raise InvalidInput("wrong host")
+        if route is None:
+            raise NotFound()
+        handler: Any = route.methods.get("GET" if request.method == "HEAD" else request.method)
+        if handler is None:
+            raise MethodNotAllowed(route.allow)
+        if route.kind == "protocol":
+            response: Response = await handler(context, request)
+            return response
+        return await anyio.to_thread.run_sync(_run_page, handler, context, request)
+
+    def _right_host(self, request: Request) -> bool:
+        """One Host header that names the issuer; a health check of a probe may come by address."""
+        hosts = request.headers.get("host", [])
+        return len(hosts) == 1 and (
+            hosts[0].lower() == self._host or request.path in ("/healthz", "/readyz", "/metrics")
+        )
+
+    def _refuse(self, context: Context, request: Request, route: Route | None, error: YimenError) -> Response:
+        if error.detail or error.status >= 500:
+            fields = {"request_id": context.request_id, "code": error.code, "detail": error.detail}
+            log.warning("refused", extra={"fields": fields})
+        if route is not None and route.json_errors:
+            code = "invalid_request" if error.status in (400, 405, 413) else error.code
+            response = json_response({"error": code, "error_description": error.message}, error.status)
+        else:
+            response = self._error_page(context, request, error)
+        if error.status == 401:
+            response.headers["WWW-Authenticate"] = 'Basic realm="yimen"'
+        if isinstance(error, MethodNotAllowed):
+            response.headers["Allow"] = error.allow
+        if isinstance(error, Unavailable):
+            response.headers["Retry-After"] = str(error.retry_after)
+        return response
+
+
+def _run_page(handler: PageHandler, context: Context, request: Request) -> Response:
+    """A page in its own transaction. A visitor without a browser cookie gets one, which its forms are bound to."""
+    fresh = "" if BROWSER_COOKIE in request.cookies or request.method == "POST" else new_browser()
+    if fresh:
+        request = dataclasses.replace(request, cookies={**request.cookies, BROWSER_COOKIE: fresh})
+    with context.database.session(write=request.method == "POST") as session:
+        response = handler(context, request, session)
+    if fresh:
+        set_cookie(response, BROWSER_COOKIE, fresh)
+    return response
+
+
+async def _read(scope: Scope, receive: Receive, route: Route | None) -> Request:
+    headers: dict[str, list[str]] = {}
+    for name, value in scope["headers"]:
+        headers.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+    body = b""
+    if scope["method"] == "POST":
+        limit = BODY_LIMIT[route.kind if route else "protocol"]
+        body = await _read_body(StarletteRequest(scope, receive), headers, limit)
+    kind = headers.get("content-type", [""])[0].partition(";")[0].strip().lower()
+    return Request(
+        method=scope["method"],
+        path=scope["path"],
+        query=parse_pairs(scope["query_string"]),
+        form=parse_pairs(body) if kind == FORM_TYPE else [],
+        headers=headers,
+        cookies=parse_cookies(headers.get("cookie", [])),
+        body=body,
+    )
+
+
+async def _read_body(request: StarletteRequest, headers: Mapping[str, list[str]], limit: int) -> bytes:
+    if "transfer-encoding" in headers and "content-length" in headers:
+        raise InvalidInput("two framings in one message")
+    declared = headers.get("content-length", ["0"])[0]
+    if declared.isdigit() and int(declared) > limit:
+        raise TooLarge()
+    chunks, size = [], 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit:
+                    raise TooLarge()
+                chunks.append(chunk)
+    except TimeoutError:
+        raise InvalidInput("the body came too slowly") from None
+    return b"".join(chunks)
+
+
+def client_address(context: Context, scope: Scope) -> str:
+    """The address of the caller; forwarding headers count only from YIMEN_TRUSTED_PROXIES, read from the right."""
+    peer = str((scope.get("client") or ("",))[0])
+    trusted = context.config.trusted_proxies
+    forwarded = [
+        part.strip()
+        for name, value in scope["headers"]
+        if name == b"x-forwarded-for"
+        for part in value.decode("latin-1").split(",")
+    ]
+    while forwarded and _is_in(peer, trusted):
+        peer = forwarded.pop()
+    return peer if _is_address(peer) else ""
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_in(address: str, networks: Sequence[Any]) -> bool:
+    return _is_address(address) and any(ip_address(address) in network for network in networks)
+
+
+def _header(scope: Scope, wanted: bytes) -> str:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), "")
+
+
+def _without_body(send: Send) -> Send:
+    async def send_head(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return send_head
+
+
+def _log(context: Context, request: Request, route: Route | None, response: Response, started: float) -> None:
+    """One line for each request: the route and never the address as typed, which may hold a code or a number."""
+    fields = {
+        "request_id": context.request_id,
+        "route": route.path if route else "-",
+        "method": request.method if request.method.isalpha() and len(request.method) < 10 else "?",
+        "status": response.status_code,
+        "milliseconds": round((time.perf_counter() - started) * 1000, 1),
+        "address": context.address,
+    }
+    log.info("request", extra={"fields": fields})

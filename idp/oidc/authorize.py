@@ -1,0 +1,308 @@
+"""The authorization endpoint (OIDC Core section 3.1.2): validate, decide the next step, issue a code or pause."""
+
+import asyncio
+import hashlib
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID, uuid4
+
+from authlib.oauth2.base import OAuth2Error
+from starlette.responses import Response
+
+from idp import audit, sessions
+from idp.context import Context
+from idp.errors import InteractionExpired, YimenError
+from idp.http.request import Request
+from idp.http.response import BROWSER_COOKIE, SESSION_COOKIE, new_browser, redirect, set_cookie
+from idp.oidc import grants, guard, interaction, profiles, store, tokens
+from idp.oidc.client import RelyingParty
+from idp.oidc.endpoints import load_client
+from idp.oidc.interaction import Facts, Interaction, Issue, Refuse, Step
+from idp.oidc.provider import Provider, ProviderRequest
+from idp.oidc.store import SessionRow
+
+CONTINUE = "/authorize/continue"
+PAGES = {"Login": "/login", "ChooseActing": "/acting", "AskConsent": "/consent"}
+NOT_SUPPORTED = {
+    "request": "request_not_supported",
+    "request_uri": "request_uri_not_supported",
+    "registration": "registration_not_supported",
+}
+
+
+class WrongClient(YimenError):
+    """Client or redirect URI do not fit: shown here, never redirected (RFC 6749 section 4.1.2.1)."""
+
+    code = "invalid_request"
+    status = 400
+
+
+class ErrorRedirect(Exception):
+    """An error that the client is told, at its registered address."""
+
+    def __init__(self, error: str, description: str) -> None:
+        self.error, self.description = error, description
+
+
+# --- handlers
+
+
+async def get_authorize(context: Context, request: Request) -> Response:
+    """GET: the browser's cookies are there, so the answer may come at once."""
+    parameters = guard.check_parameters(request.query)
+    party, session = await asyncio.gather(
+        load_client(context, parameters.get("client_id", "")), live_session(context, request)
+    )
+    party = _require_client(party, parameters)
+    try:
+        asked = _validate(context, party, "GET", parameters)
+    except ErrorRedirect as error:
+        return _error(context, parameters["redirect_uri"], parameters.get("state"), error.error, error.description)
+    return await _proceed(context, request, party, asked, session, saved=False)
+
+
+async def post_authorize(context: Context, request: Request) -> Response:
+    """POST: a cross-site POST carries no cookies (SameSite=Lax), so it is paused and fetched again by GET."""
+    parameters = guard.check_parameters(guard.require_form(request))
+    party = _require_client(await load_client(context, parameters.get("client_id", "")), parameters)
+    try:
+        asked = _validate(context, party, "POST", parameters)
+    except ErrorRedirect as error:
+        return _error(context, parameters["redirect_uri"], parameters.get("state"), error.error, error.description)
+    await interaction.save(context, asked)
+    return redirect(context.url(f"{CONTINUE}?interaction={asked.id}"))
+
+
+async def get_continue(context: Context, request: Request) -> Response:
+    """Go on with a paused request, after a page or after a POST."""
+    browser = browser_hash(request)
+    asked = await interaction.load(context, request.value("interaction"), browser)
+    party, session = await asyncio.gather(load_client(context, asked.client_id), live_session(context, request))
+    if party is None or not party.active:
+        raise WrongClient()
+    return await _proceed(context, request, party, asked, session, saved=True)
+
+
+# --- steps
+
+
+def _require_client(party: RelyingParty | None, parameters: dict[str, str]) -> RelyingParty:
+    """The client, if it is active and the redirect URI is one of its own: before anything else."""
+    if party is None or not party.active:
+        raise WrongClient(detail="client")
+    if not parameters.get("redirect_uri") or not party.check_redirect_uri(parameters["redirect_uri"]):
+        raise WrongClient(detail="redirect_uri")
+    return party
+
+
+def _validate(context: Context, party: RelyingParty, method: str, parameters: dict[str, str]) -> Interaction:
+    """The request as an interaction. Raises ErrorRedirect: the redirect URI is known to be good."""
+    for name, code in NOT_SUPPORTED.items():
+        if name in parameters:
+            raise ErrorRedirect(code, f"the parameter {name} is not supported")
+    if "response_type" not in parameters:
+        raise ErrorRedirect("invalid_request", "response_type is missing")
+    if parameters["response_type"] not in profiles.RESPONSE_TYPES:
+        raise ErrorRedirect("unsupported_response_type", "only response_type code is supported")
+    if parameters.get("response_mode", "query") not in profiles.RESPONSE_MODES:
+        raise ErrorRedirect("invalid_request", "this response_mode is not supported")
+    server = grants.with_grants(Provider(context, party))
+    asked = ProviderRequest(method, context.url("/authorize"), parameters)
+    try:
+        server.get_consent_grant(asked)
+    except OAuth2Error as error:
+        raise ErrorRedirect(error.error, error.description or error.error) from None
+    if not asked.scope:
+        raise ErrorRedirect("invalid_scope", "no scope that this client may have")
+    return _interaction(context, party, parameters, asked.scope)
+
+
+def _interaction(context: Context, party: RelyingParty, parameters: dict[str, str], scope: str) -> Interaction:
+    prompt = tuple(word for word in parameters.get("prompt", "").split() if word in profiles.PROMPTS)
+    if "none" in prompt and len(parameters["prompt"].split()) > 1:
+        raise ErrorRedirect("invalid_request", "prompt none stands alone")
+    max_age = parameters.get("max_age")
+    if max_age is not None and not (max_age.isascii() and max_age.isdigit() and len(max_age) < 10):
+        raise ErrorRedirect("invalid_request", "max_age is a number of seconds")
+    default = party.metadata.get("default_max_age")
+    return Interaction(
+        id=interaction.new_id(),
+        browser="",
+        client_id=party.client_id,
+        redirect_uri=parameters["redirect_uri"],
+        scope=scope,
+        state=parameters.get("state"),
+        nonce=parameters.get("nonce"),
+        code_challenge=parameters.get("code_challenge"),
+        prompt=prompt,
+        max_age=int(max_age) if max_age is not None else default,
+        require_auth_time=max_age is not None or bool(party.metadata.get("require_auth_time")),
+        hint_subject=_hint_subject(context, party, parameters.get("id_token_hint")),
+        login_hint=parameters.get("login_hint", "")[:200],
+        ui_locales=parameters.get("ui_locales", "")[:200],
+    )
+
+
+def _hint_subject(context: Context, party: RelyingParty, hint: str | None) -> str | None:
+    """`sub` of an ID token that we gave this client, expired or not; "" never fits anybody."""
+    if hint is None:
+        return None
+    claims = context.keys.verify(hint, typ="JWT")
+    if claims is None or claims.get("iss") != context.config.issuer or claims.get("aud") != party.client_id:
+        return ""
+    return str(claims.get("sub", ""))
+
+
+async def _proceed(
+    context: Context,
+    request: Request,
+    party: RelyingParty,
+    asked: Interaction,
+    session: SessionRow | None,
+    *,
+    saved: bool,
+) -> Response:
+    facts = await _facts(context, party, asked, session)
+    step = interaction.decide(asked, facts)
+    if isinstance(step, Issue):
+        code = await _issue(context, party, asked, facts, step, saved=saved)
+        if code is not None:
+            await _touch(context, session)
+            return _answer(context, asked, [("code", code)])
+        step = interaction.decide(asked, await _facts(context, party, asked, None))  # it ended meanwhile
+    if isinstance(step, Refuse):
+        if saved:
+            await interaction.end(context, asked.id)
+        return _error(context, asked.redirect_uri, asked.state, step.error, step.description)
+    return await _pause(context, request, asked, step)
+
+
+async def _facts(context: Context, party: RelyingParty, asked: Interaction, session: SessionRow | None) -> Facts:
+    database, now = context.database, context.now()
+    if session is None:
+        return Facts(session=None, subject=None, consent=None, mandates=(), last_mandate=None, now=now)
+    acting = "organization" in asked.scope.split()
+    consent, mandates, last = await asyncio.gather(
+        database.load_one(store.CONSENT, account=session.account_id, client=party.client_id),
+        database.load(store.MANDATES, account=session.account_id, at=now) if acting else _nothing(),
+        database.load(store.LAST_ACTING, session=session.id, client=party.client_id, pattern="% organization %")
+        if acting and "none" in asked.prompt
+        else _nothing(),
+    )
+    return Facts(
+        session=session,
+        subject=tokens.subject(context.vault, party, session.account_id),
+        consent=consent,
+        mandates=[row.id for row in mandates],
+        last_mandate=(last[0].mandate_id,) if last else None,
+        now=now,
+    )
+
+
+async def _nothing() -> list[Any]:
+    return []
+
+
+async def _issue(
+    context: Context, party: RelyingParty, asked: Interaction, facts: Facts, step: Issue, *, saved: bool
+) -> str | None:
+    """A code, or None when the session ended meanwhile. A saved interaction is used up first: it gives one code."""
+    session = facts.session
+    if session is None:
+        return None
+    if saved and not await interaction.end(context, asked.id):
+        raise InteractionExpired(detail="used twice")
+    code, grant_id, now = tokens.new_code(), uuid4(), context.now()
+    won = await context.database.commit(
+        store.ISSUE_CODE,
+        id=grant_id,
+        client_id=party.client_id,
+        account_id=session.account_id,
+        session_id=session.id,
+        scope=step.scope,
+        code_hash=tokens.hash_of(code),
+        code_expires_at=now + profiles.CODE_SECONDS,
+        redirect_uri=asked.redirect_uri,
+        code_challenge=asked.code_challenge,
+        nonce=asked.nonce,
+        auth_time=session.auth_time,
+        level=min(session.level, session.account_level),
+        amr=session.amr,
+        channel=context.channel,
+        mandate_id=step.mandate_id,
+        max_age_asked=int(asked.require_auth_time),
+        created_at=now,
+        **audit.values(
+            context,
+            "grant:code:issued",
+            account=session.account_id,
+            client=party.client_id,
+            detail=_detail(grant_id, step.mandate_id),
+        ),
+    )
+    return code if won is not None else None
+
+
+def _detail(grant_id: UUID, mandate_id: UUID | None) -> dict[str, str]:
+    detail = {"grant": str(grant_id)}
+    return detail | {"mandate": str(mandate_id)} if mandate_id else detail
+
+
+async def _touch(context: Context, session: SessionRow | None) -> None:
+    now = context.now()
+    if session is not None and now - session.last_seen_at >= sessions.TOUCH_SECONDS:
+        await context.database.commit(store.TOUCH, session=session.id, seen=now)
+
+
+async def _pause(context: Context, request: Request, asked: Interaction, step: Step) -> Response:
+    """Keep the request and show a page. From here on it belongs to this browser."""
+    cookie = request.cookies.get(BROWSER_COOKIE) or new_browser()
+    asked.browser = hashlib.sha256(cookie.encode()).hexdigest()
+    await interaction.save(context, asked)
+    response = redirect(context.url(f"{PAGES[type(step).__name__]}?interaction={asked.id}"))
+    if BROWSER_COOKIE not in request.cookies:
+        set_cookie(response, BROWSER_COOKIE, cookie)
+    return response
+
+
+# --- answers
+
+
+def _answer(context: Context, asked: Interaction, members: list[tuple[str, str]]) -> Response:
+    if asked.state is not None:
+        members.append(("state", asked.state))
+    return redirect(add_query(asked.redirect_uri, [*members, ("iss", context.config.issuer)]))
+
+
+def _error(context: Context, redirect_uri: str, state: str | None, error: str, description: str) -> Response:
+    """error, error_description, state, iss (RFC 9207) and nothing else: the one home of error redirects."""
+    members = [("error", error), ("error_description", description)]
+    if state is not None:
+        members.append(("state", state))
+    return redirect(add_query(redirect_uri, [*members, ("iss", context.config.issuer)]))
+
+
+def add_query(uri: str, members: list[tuple[str, str]]) -> str:
+    """A registered address with members added to its query; what is there stays byte for byte."""
+    query = "&".join(f"{name}={quote(value, safe='')}" for name, value in members)
+    return f"{uri}{'&' if '?' in uri else '?'}{query}"
+
+
+# --- who asks
+
+
+def browser_hash(request: Request) -> str:
+    """How an interaction knows its browser, "" for one without a cookie."""
+    cookie = request.cookies.get(BROWSER_COOKIE, "")
+    return hashlib.sha256(cookie.encode()).hexdigest() if cookie else ""
+
+
+async def live_session(context: Context, request: Request) -> SessionRow | None:
+    """The session of the browser, if it lives and its account is active."""
+    handle = request.cookies.get(SESSION_COOKIE)
+    if not handle:
+        return None
+    row = await context.database.load_one(store.SESSION, handle=sessions.handle_hash(handle))
+    if row is None or row.account_status != "active" or not sessions.is_live(row, context.now()):
+        return None
+    return row

@@ -1,0 +1,79 @@
+"""What clients may do, as data: profiles, scopes with their claims, algorithms and lifetimes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The rules of one client profile; a profile only tightens (protocol.md section 4)."""
+
+    name: str
+    pkce_required: bool  # of confidential clients; public ones always need it
+    authentication_methods: frozenset[str]
+    rotates_refresh_tokens: bool
+
+
+_SECRET = frozenset({"client_secret_basic", "client_secret_post"})
+PROFILES: Mapping[str, Profile] = {
+    "classic": Profile("classic", False, _SECRET | {"none"}, True),
+    "baseline": Profile("baseline", True, _SECRET | {"none"}, True),
+}
+
+SCOPES: Mapping[str, tuple[str, ...]] = {
+    "openid": ("sub",),
+    "profile": (
+        "name",
+        "family_name",
+        "given_name",
+        "middle_name",
+        "nickname",
+        "preferred_username",
+        "profile",
+        "picture",
+        "website",
+        "gender",
+        "birthdate",
+        "zoneinfo",
+        "locale",
+        "updated_at",
+    ),
+    "email": ("email", "email_verified"),
+    "phone": ("phone_number", "phone_number_verified"),
+    "address": ("address",),
+    "offline_access": (),
+    "identity": ("legal_name", "masked_number", "identifier_type", "assurance_level"),
+    "identity_number": ("identity_number",),
+    "organization": ("acting_for",),
+}
+GUARDED_SCOPES = frozenset({"identity_number"})  # need a recorded legal basis
+
+GRANT_TYPES = ("authorization_code", "refresh_token")
+RESPONSE_TYPES = ("code",)
+RESPONSE_MODES = ("query",)
+PROMPTS = ("none", "login", "consent", "select_account")
+AUTHENTICATION_METHODS = ("client_secret_basic", "client_secret_post", "none")
+ALGORITHMS = ("RS256", "ES256")  # of ID tokens, RS256 being OpenID Connect's default
+SUBJECT_TYPES = ("pairwise", "public")
+LEVELS = tuple(f"urn:yimen:loa:{n}" for n in range(1, 6))
+
+CODE_SECONDS = 60
+ACCESS_SECONDS = 600
+ID_TOKEN_SECONDS = 600
+REFRESH_SECONDS = 30 * 86_400  # absolute life of a refresh family
+REFRESH_WINDOW_SECONDS = 10  # a repeated parent gets the same child (security.md section 3.2)
+CONSENT_SECONDS = 180 * 86_400
+
+
+def acr(level: int) -> str:
+    """The `acr` value of an assurance level 1 to 5 (contract section 6)."""
+    return LEVELS[level - 1]
+
+
+def known_scopes(asked: str, allowed: str) -> str:
+    """The scopes of `asked` that exist and that the client may have, each once, in the order asked.
+
+    Unknown scopes are ignored (OIDC Core section 3.1.2.1).
+    """
+    permitted = set(allowed.split())
+    return " ".join(dict.fromkeys(word for word in asked.split() if word in SCOPES and word in permitted))

@@ -1,0 +1,18 @@
+"""Alembic's environment: one transaction, one branch, a lock against a second upgrade at once."""
+
+from alembic import context
+from sqlalchemy import text
+
+from idp.models import Base
+
+engine = context.config.attributes["engine"]
+with engine.connect() as connection:
+    context.configure(
+        connection=connection, target_metadata=Base.metadata, render_as_batch=engine.dialect.name == "sqlite"
+    )
+    with context.begin_transaction():
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("set local lock_timeout = '5s'"))
+            connection.execute(text("set local statement_timeout = '600s'"))
+            connection.execute(text("select pg_advisory_xact_lock(4241364512)"))
+        context.run_migrations()
