@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
@@ -96,6 +97,12 @@ class Database:
         await self._commits.close()
         self.engine.dispose()
         self._reading.dispose()
+
+
+def insert_into(session: Session, table: Any) -> Any:
+    """An insert that knows `on_conflict_do_update`, which both databases spell alike and SQLAlchemy keeps apart."""
+    dialect = session.get_bind().dialect.name
+    return (postgresql if dialect == "postgresql" else sqlite).insert(table)
 
 
 def _postgres_engine(url: str) -> Engine:

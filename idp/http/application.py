@@ -41,6 +41,7 @@ class Route:
     kind: str
     methods: Mapping[str, AsyncHandler | PageHandler]
     json_errors: bool = True
+    writes: bool = False  # a page whose GET changes something, as a logout asked for by a relying party
 
     @property
     def allow(self) -> str:
@@ -52,9 +53,9 @@ def protocol(path: str, *, json_errors: bool = True, **methods: AsyncHandler) ->
     return Route(path, "protocol", methods, json_errors)
 
 
-def page(path: str, **methods: PageHandler) -> Route:
+def page(path: str, *, writes: bool = False, **methods: PageHandler) -> Route:
     """A page: a plain function in the thread pool; returning commits its session, raising rolls back."""
-    return Route(path, "page", methods, json_errors=False)
+    return Route(path, "page", methods, json_errors=False, writes=writes)
 
 
 def create_application(
@@ -140,7 +141,7 @@ class Dispatcher:
         if route.kind == "protocol":
             response: Response = await handler(context, request)
             return response
-        return await anyio.to_thread.run_sync(_run_page, handler, context, request)
+        return await anyio.to_thread.run_sync(_run_page, handler, context, request, route.writes)
 
     def _right_host(self, request: Request) -> bool:
         """One Host header that names the issuer; a health check of a probe may come by address."""
@@ -167,12 +168,12 @@ class Dispatcher:
         return response
 
 
-def _run_page(handler: PageHandler, context: Context, request: Request) -> Response:
+def _run_page(handler: PageHandler, context: Context, request: Request, writes: bool) -> Response:
     """A page in its own transaction. A visitor without a browser cookie gets one, which its forms are bound to."""
     fresh = "" if BROWSER_COOKIE in request.cookies or request.method == "POST" else new_browser()
     if fresh:
         request = dataclasses.replace(request, cookies={**request.cookies, BROWSER_COOKIE: fresh})
-    with context.database.session(write=request.method == "POST") as session:
+    with context.database.session(write=writes or request.method == "POST") as session:
         response = handler(context, request, session)
     if fresh:
         set_cookie(response, BROWSER_COOKIE, fresh)

@@ -1,0 +1,109 @@
+"""Sign in with a password, as a person; on the organization tab too, where the credit code only preselects."""
+
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from idp.pages.values import LoginPage
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from idp import accounts, audit, identifiers, mandates, organizations, sessions
+from idp.authn import METHODS, password
+from idp.context import Context
+from idp.http.request import Request
+from idp.http.response import SESSION_COOKIE, redirect, set_cookie
+from idp.models import Account
+from idp.oidc.interaction import Interaction
+from idp.pages.visitor import Visitor, meet, next_step, requester, save
+
+
+def get_login(context: Context, request: Request, db: Session) -> Response:
+    visitor = meet(context, request)
+    kind = "org" if visitor.request_value("kind") == "org" else "person"
+    if visitor.asked is None and visitor.signed_in(db):
+        return redirect(context.url("/account"))
+    hint = visitor.asked.login_hint if visitor.asked else ""
+    return _show(visitor, db, kind=kind, identifier=hint)
+
+
+def post_login(context: Context, request: Request, db: Session) -> Response:
+    visitor = meet(context, request)
+    visitor.require_own_form()
+    kind = "org" if request.value("kind") == "org" else "person"
+    typed, organization = request.value("identifier").strip(), request.value("organization").strip()
+    problem = _missing(typed, request.value("password"), kind, organization)
+    if problem:
+        return _show(visitor, db, kind=kind, identifier=typed, organization=organization, error=problem)
+    account = _authenticate(context, typed, request.value("password"))
+    if account is None:
+        audit.record(context, db, "session:login:refused", result="refused", detail={"method": "password"})
+        return _show(visitor, db, kind=kind, identifier=typed, organization=organization, error="login_failed")
+    return _start(visitor, db, account, organization if kind == "org" else "")
+
+
+def _missing(typed: str, secret: str, kind: str, organization: str) -> str:
+    if kind == "org" and not identifiers.check_uscc(organization).ok:
+        return "uscc_bad"
+    if not typed:
+        return "identifier_missing"
+    return "" if secret else "password_missing"
+
+
+def _authenticate(context: Context, typed: str, secret: str) -> Account | None:
+    """The account, when the password is right and it may sign in. The same work for every other case, and no
+    transaction that writes is open while the password is being hashed."""
+    with context.database.session(write=False) as reading:
+        account = accounts.find_for_login(context, reading, typed)
+        return account if password.check(context, reading, account, secret) else None
+
+
+def _start(visitor: Visitor, db: Session, account: Account, organization: str) -> Response:
+    context, method = visitor.context, METHODS["password"]
+    account = accounts.get(db, account.id)
+    if account.status != "active":  # locked while the password was being checked
+        return _show(visitor, db, kind="person", identifier="", error="login_failed")
+    current = visitor.signed_in(db)
+    proof = sessions.Proof(method.level, method.amr)
+    _, handle = sessions.start(context, db, account, proof, replacing=current[0] if current else None)
+    asked = visitor.asked
+    if asked is not None:
+        asked.authenticated = True
+        asked.acting_chosen, asked.consented = False, None  # what an earlier person chose does not count
+        asked.preferred_mandate = _mandate_for(context, db, account, organization)
+        save(visitor, asked)
+    response = redirect(next_step(context, asked) if asked else context.url("/account"))
+    set_cookie(response, SESSION_COOKIE, handle)
+    return response
+
+
+def _mandate_for(context: Context, db: Session, account: Account, uscc: str) -> UUID | None:
+    """The person's mandate for the organization of this credit code, if there is one in force."""
+    checked = identifiers.check_uscc(uscc) if uscc else None
+    found = organizations.find_by_uscc(context, db, checked.canonical) if checked and checked.canonical else None
+    if found is None:
+        return None
+    held = mandates.in_force(db, account.id, context.now())
+    return next((mandate.id for mandate, organization in held if organization.id == found.id), None)
+
+
+def _reason(asked: Interaction | None, signed_in: bool) -> str:
+    """Why one is asked again though signed in."""
+    if asked is None or not signed_in:
+        return ""
+    return "prompt_login" if {"login", "select_account"} & set(asked.prompt) else "max_age"
+
+
+def _show(
+    visitor: Visitor, db: Session, *, kind: str, identifier: str, organization: str = "", error: str = ""
+) -> Response:
+    asked = visitor.asked
+    page = LoginPage(
+        requester=requester(visitor, asked, db)[0] if asked else None,
+        kind=kind,
+        identifier=identifier,
+        organization=organization,
+        error=error,
+        reason=_reason(asked, visitor.signed_in(db) is not None),
+        own_address=urlsplit(visitor.context.config.issuer).netloc,
+    )
+    return visitor.show("login.html", status=400 if error else 200, leads_to_client=True, page=page)
