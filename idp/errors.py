@@ -22,7 +22,7 @@ class ConfigError(YimenError):
 
 
 class InvalidInput(YimenError):
-    code = "invalid_input"
+    code = "invalid_request"
     status = 400
 
 

@@ -2,7 +2,6 @@
 
 import functools
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,27 +24,27 @@ class Catalogue:
     """The translations of one language, by the Chinese text; an absent one stays Chinese."""
 
     texts: dict[str, str]
-    plurals: dict[str, tuple[str, ...]]
-    plural_form: Callable[[int], int]
+    plurals: dict[str, tuple[str, ...]]  # forms for one and for many
 
     def text(self, msgid: str) -> str:
         return self.texts.get(msgid, msgid)
 
     def plural(self, msgid: str, count: int) -> str:
+        """English tells one from many, Chinese tells nothing."""
         forms = self.plurals.get(msgid, (msgid,))
-        return forms[min(self.plural_form(count), len(forms) - 1)]
+        return forms[0] if count == 1 else forms[-1]
 
 
 @functools.cache
 def catalogue(locale: str) -> Catalogue:
     """The catalogue of one of LOCALES, read once from its .po file; the source language needs none."""
     if locale == DEFAULT:
-        return Catalogue({}, {}, lambda count: 0)
+        return Catalogue({}, {})
     with open(FOLDER / locale / "LC_MESSAGES" / "yimen.po", "rb") as file:
         read = read_po(file, locale=locale)
     texts = {str(m.id): str(m.string) for m in read if m.id and m.string and not m.pluralizable}
-    plurals = {m.id[0]: tuple(m.string) for m in read if m.pluralizable}
-    return Catalogue(texts, plurals, read.plural_func)
+    plurals = {m.id[0]: tuple(m.string or ()) for m in read if m.pluralizable}
+    return Catalogue(texts, plurals)
 
 
 def translate(locale: str, msgid: str, **values: object) -> str:

@@ -93,11 +93,8 @@ def _outcome(visitor: Visitor, db: Session) -> list[ServiceState]:
     ended = db.get(SignOn, session_id)
     if ended is None or ended.ended_at is None or visitor.context.now() - ended.ended_at > SHOWN_SECONDS:
         return []
-    told = dict(
-        db.execute(select(Delivery.client_id, Delivery.state).where(Delivery.session_id == session_id))
-        .tuples()
-        .all()
-    )
+    found = db.execute(select(Delivery.client_id, Delivery.state).where(Delivery.session_id == session_id))
+    told = {client_id: state for client_id, state in found}
     words = {"done": "told", "waiting": "pending", "failed": "none"}
     return [
         ServiceState(name=_name(visitor, db, client_id), state=words.get(told.get(client_id, ""), "none"))

@@ -65,7 +65,7 @@ class SelfChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrganizationChoice:
-    """A mandate (`id`) for an organization. `scope` is "*" or item codes parted by blanks, `until` epoch seconds."""
+    """A mandate (`id`). `scope` is "*" or item codes parted by blanks, `until` epoch seconds, None without end."""
 
     id: str
     name: str

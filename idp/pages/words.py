@@ -48,7 +48,7 @@ ERRORS: Mapping[str, ErrorWords] = {
     ),
     "interaction_expired": ErrorWords(
         N_("这次登录已经失效"),
-        N_("登录要在 30 分钟内、在同一个浏览器里完成。可能是时间过长，或者已经办完。您的信息没有提供给任何系统。"),
+        N_("登录要在 30 分钟内、在同一个浏览器里完成。可能是时间过长，或者这次登录已经办完。"),
         (_FROM_SERVICE, _CALL),
     ),
     "csrf_failed": ErrorWords(

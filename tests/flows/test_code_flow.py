@@ -57,9 +57,9 @@ def test_code_flow_shows_login_consent_and_then_nothing(citizen: Citizen, rp: Rp
     assert "code" in again
 
 
-def test_second_client_needs_no_second_login(citizen: Citizen, rp: Rp, other_rp: Rp) -> None:
-    visitor = Visitor(citizen.server.url)
-    sign_in(visitor, rp.authorize_url(), citizen.number, citizen.password)
+def test_second_client_needs_no_second_login(new_citizen: Citizen, rp: Rp, other_rp: Rp) -> None:
+    visitor = Visitor(new_citizen.server.url)
+    sign_in(visitor, rp.authorize_url(), new_citizen.number, new_citizen.password)
     visitor.walk(other_rp.authorize_url())
     assert "consent-form" in visitor.seen.forms
     assert "login-form" not in visitor.seen.forms
@@ -144,25 +144,25 @@ def test_authorize_by_post_leads_to_the_login_page(citizen: Citizen, rp: Rp) -> 
     assert "login-form" in visitor.seen.forms
 
 
-def test_consent_denied_is_told(citizen: Citizen, rp: Rp) -> None:
-    visitor = Visitor(citizen.server.url)
+def test_consent_denied_is_told(new_citizen: Citizen, rp: Rp) -> None:
+    visitor = Visitor(new_citizen.server.url)
     visitor.walk(rp.authorize_url())
-    visitor.submit("login-form", identifier=citizen.number, password=citizen.password)
+    visitor.submit("login-form", identifier=new_citizen.number, password=new_citizen.password)
     answer = answer_of(visitor.submit("consent-form", "consent-deny"))
     assert answer["error"] == "access_denied"
     assert answer["state"] == "st-1"
 
 
-def test_consent_without_its_form_value_is_refused(citizen: Citizen, rp: Rp) -> None:
-    visitor = Visitor(citizen.server.url)
+def test_consent_without_its_form_value_is_refused(new_citizen: Citizen, rp: Rp) -> None:
+    visitor = Visitor(new_citizen.server.url)
     visitor.walk(rp.authorize_url())
-    visitor.submit("login-form", identifier=citizen.number, password=citizen.password)
+    visitor.submit("login-form", identifier=new_citizen.number, password=new_citizen.password)
     assert "consent-form" in visitor.seen.forms
     page = visitor.page
     for csrf in ("", "x" * 64):
         visitor.page = page
         assert visitor.submit("consent-form", "consent-approve", csrf=csrf).status_code == 403
-    assert answer_of(Visitor(citizen.server.url).walk(rp.authorize_url(prompt="none")))["error"] == "login_required"
+    assert answer_of(Visitor(new_citizen.server.url).walk(rp.authorize_url(prompt="none")))["error"] == "login_required"
     assert answer_of(visitor.walk(rp.authorize_url(prompt="none")))["error"] == "consent_required"
 
 

@@ -30,7 +30,7 @@ def add_citizen(server: YimenServer, *, name: str = "张三例") -> Citizen:
     """A new person of level 3 with a password."""
     number = synthetic_number(next(_counter))
     made = server.cli(
-        "person", "add", "--id-number", number, "--name", name, "--phone", "17400000000",
+        "person", "add", "--id-number", number, "--name", name, "--phone", "17412345678",
         "--email", "zhang@example.test", "--password-stdin", stdin=PASSWORD,
     )  # fmt: skip
     return Citizen(server, made["account"], number, name, PASSWORD)

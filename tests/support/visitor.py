@@ -74,7 +74,6 @@ class Visitor:
 
     def __init__(self, base: str) -> None:
         self.base, self.cookies = base, dict[str, str]()
-        self.http = httpx2.Client(follow_redirects=False, timeout=20, trust_env=False)
         self.page: httpx2.Response | None = None
         self.trail: list[tuple[str, str, int]] = []
 
@@ -82,7 +81,7 @@ class Visitor:
         headers = dict(options.pop("headers", {}))
         if self.cookies:
             headers["cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        answer = self.http.request(method, url, headers=headers, **options)
+        answer = httpx2.request(method, url, headers=headers, timeout=20, trust_env=False, **options)
         for line in answer.headers.get_list("set-cookie"):
             name, _, value = line.partition(";")[0].partition("=")
             if "max-age=0" in line.lower():

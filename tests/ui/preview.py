@@ -1,7 +1,7 @@
 """A picture book of all pages, with made-up data: `python -m tests.ui.preview [port]`.
 
-Then look at it, or let `check_ui.py` look: `--paths tests/ui/paths.txt`. Every person, number and organization in it
-is invented. Display modes are the cookies that the form in each header sets.
+Then look at it, or let `check_ui.py` look: `--paths tests/ui/paths.txt`. Every person, number and organization is
+invented. Display modes are the cookies that the form in each header sets, or `?lang=en&care=1&theme=dark`.
 """
 
 import sys
@@ -98,10 +98,10 @@ def consent(**changes: Any) -> Shown:
     return Shown("consent.html", ConsentPage(**values), True, "demo")
 
 
-def acting(**changes: Any) -> Shown:
+def acting(*, chosen: bool = False, **changes: Any) -> Shown:
     organizations = [
         organization(1, "示例科技有限公司", "legal_representative"),
-        organization(2, "示例商贸行", "agent", "social-insurance tax", until=MORNING + 11_000_000, chosen=True),
+        organization(2, "示例商贸行", "agent", "social-insurance tax", until=MORNING + 11_000_000, chosen=chosen),
         organization(3, "示例建材经营部", "administrator", until=MORNING - 1_900_000, expired=True),
     ]
     values = {"requester": INSURANCE, "self_choice": ME, "organizations": organizations, **changes}
@@ -123,7 +123,9 @@ def account(level: int, **changes: Any) -> Shown:
 
 
 SERVICES = ["住房公积金服务", "社会保险服务", "不动产登记"]
-STATES = [ServiceState(name=name, state=state) for name, state in zip(SERVICES, ("told", "pending", "none"), strict=True)]
+STATES = [
+    ServiceState(name=name, state=state) for name, state in zip(SERVICES, ("told", "pending", "none"), strict=True)
+]
 PAGES: dict[str, Shown] = {
     "/login": login(),
     "/login/plain": login(requester=None),
@@ -145,6 +147,7 @@ PAGES: dict[str, Shown] = {
     ),
     "/consent/nothing": consent(items=[], can_switch=False, policy_uri="", tos_uri=""),
     "/acting": acting(),
+    "/acting/chosen": acting(chosen=True),
     "/acting/missing": acting(error="acting_missing"),
     "/acting/alone": acting(organizations=[], self_choice=SelfChoice(name="张*例", number="", type="")),
     "/logout": Shown("logout.html", LogoutPage(services=SERVICES, parameters={"state": "a"}), True),

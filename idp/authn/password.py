@@ -1,0 +1,210 @@
+"""Passwords: rules for new ones, argon2id in a bounded pool, checks of equal cost for everybody.
+
+A password is compared in the form of RFC 8265 (OpaqueString): every blank is U+0020, then NFC. Nothing is cut off.
+"""
+
+import functools
+import logging
+import os
+import re
+import threading
+import unicodedata
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import resources
+from typing import Any, TypeVar
+from uuid import UUID
+
+from passlib.hash import argon2  # type: ignore[import-untyped]
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from idp import accounts, audit
+from idp.accounts import Person
+from idp.context import Context
+from idp.database import insert_into
+from idp.errors import InvalidInput, Overloaded, YimenError
+from idp.models import Account, Password
+
+log = logging.getLogger(__name__)
+
+LENGTHS = range(8, 1_025)  # characters after normalization (security.md section 3.1, profile `standard`)
+RAW_LIMIT = 4_096  # characters before it: normalizing a long run of combining signs takes quadratic time
+WAITING = 64  # checks that may wait for a thread; one takes about 20 ms and 19 MiB
+_HASHER = argon2.using(type="ID", memory_cost=19_456, time_cost=2, parallelism=1)
+_SEPARATOR = re.compile(r"[\W_]+")
+T = TypeVar("T")
+
+
+class PasswordRefused(InvalidInput):
+    """A password that nobody should have, or that this person should not. `reason` is a stable word."""
+
+    code = "password_refused"
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Pool:
+    """As many hashing threads as cores, and a bounded queue: a flood of logins is refused before it eats memory."""
+
+    def __init__(self, threads: int, waiting: int) -> None:
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="password")
+        self._places = threading.BoundedSemaphore(threads + waiting)
+
+    def submit(self, work: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Raises Overloaded when the queue is full."""
+        if not self._places.acquire(blocking=False):
+            raise Overloaded("too many sign-ins at once", detail="password pool")
+        future = self._executor.submit(work, *arguments)
+        future.add_done_callback(lambda _: self._places.release())
+        return future
+
+    def run(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Wait for the answer."""
+        return self.submit(work, *arguments).result()
+
+
+_pool = Pool(os.cpu_count() or 1, WAITING)
+
+
+# --- the form in which passwords are compared
+
+
+def prepare(password: str) -> str:
+    """RFC 8265 section 4.2: blanks to U+0020, NFC; case and width stay. Raises PasswordRefused.
+
+    Refused are control characters (NUL among them), what is not text, and lengths outside of LENGTHS.
+    """
+    if len(password) > RAW_LIMIT:
+        raise PasswordRefused("too_long", f"a password has at most {LENGTHS[-1]} characters")
+    spaced = "".join(" " if unicodedata.category(sign) == "Zs" else sign for sign in password)
+    prepared = unicodedata.normalize("NFC", spaced)
+    if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in prepared):
+        raise PasswordRefused("control_character", "a password holds no control characters")
+    if len(prepared) < LENGTHS[0]:
+        raise PasswordRefused("too_short", f"a password has at least {LENGTHS[0]} characters")
+    if len(prepared) > LENGTHS[-1]:
+        raise PasswordRefused("too_long", f"a password has at most {LENGTHS[-1]} characters")
+    return prepared
+
+
+# --- rules for new passwords
+
+
+@functools.cache
+def common_passwords() -> frozenset[str]:
+    """The passwords that many people choose, in lower case."""
+    text = resources.files("idp.authn").joinpath("common_passwords.txt").read_text(encoding="utf-8")
+    return frozenset(line for line in text.splitlines() if line and not line.startswith("#"))
+
+
+def refuse_weak(password: str, person: Person) -> None:
+    """Raise PasswordRefused for a common password, or one with the person's own name, birth date, number or phone."""
+    folded = unicodedata.normalize("NFKC", password).casefold()
+    bare = _SEPARATOR.sub("", folded)
+    if {folded, bare, folded.strip()} & common_passwords() or len(set(bare)) <= 2:
+        raise PasswordRefused("common", "many people use this password; choose another")
+    for reason, part in _own(person):
+        if part in bare:
+            raise PasswordRefused(reason, f"a password must not hold your {reason.replace('own_', '')}")
+
+
+def _own(person: Person) -> Iterator[tuple[str, str]]:
+    """What a stranger would try first, each part in lower case without separators."""
+    whole = _bare(person.name)
+    for part in {whole, *(_bare(word) for word in re.split(r"[\s·•]+", person.name))}:
+        if len(part) >= (4 if part.isascii() else 2):
+            yield "own_name", part
+    birth = person.birth
+    if birth is not None:
+        for form in ("%Y%m%d", "%y%m%d", "%d%m%Y", "%m%d%Y"):
+            yield "own_birth_date", birth.strftime(form)
+    if len(person.number) >= 6:
+        yield "own_number", person.number[-6:].casefold()
+    if len(person.phone) >= 8:
+        yield "own_phone", person.phone[-8:]
+    local = _bare(person.email.partition("@")[0])
+    if len(local) >= 6:
+        yield "own_email", local
+
+
+def _bare(text: str) -> str:
+    return _SEPARATOR.sub("", unicodedata.normalize("NFKC", text).casefold())
+
+
+# --- set and check
+
+
+def set_password(context: Context, session: Session, account: Account, password: str) -> None:
+    """Give an account a new password. Replacing one ends every session and grant of the person.
+
+    Raises PasswordRefused, Overloaded.
+    """
+    prepared = prepare(password)
+    refuse_weak(prepared, accounts.reveal(context, session, account))
+    known = session.get(Password, account.id) is not None
+    values = {"hash": _pool.run(_HASHER.hash, prepared), "changed_at": context.now()}
+    statement = insert_into(session, Password.__table__).values(account_id=account.id, **values)
+    session.execute(statement.on_conflict_do_update(index_elements=["account_id"], set_=values))
+    session.expire_all() if known else None
+    audit.record(context, session, "account:password:set", account=account.id)
+    if known:
+        accounts.end_access(context, session, account.id, reason="password_changed")
+
+
+def check(context: Context, session: Session, account: Account | None, password: str) -> bool:
+    """Whether this is the password of an active account. The same work is done for everybody.
+
+    Nobody can tell from the time whether the account exists, is locked or has a password. Raises Overloaded.
+    """
+    stored = session.get(Password, account.id) if account is not None else None
+    try:
+        prepared, refused = prepare(password), False
+    except PasswordRefused:
+        prepared, refused = "", True
+    known = stored.hash if stored is not None and account is not None and account.status == "active" else None
+    right = _pool.run(_verify, prepared, known or _decoy())
+    if not right or refused or known is None or account is None:
+        return False
+    if _HASHER.needs_update(known):
+        _rehash_later(context, account.id, known, prepared)
+    return True
+
+
+@functools.cache
+def _decoy() -> str:
+    """A hash of nothing that anybody can type, for accounts without one."""
+    return str(_HASHER.hash(os.urandom(16).hex()))
+
+
+def _verify(password: str, known: str) -> bool:
+    return bool(_HASHER.verify(password, known))
+
+
+def _rehash_later(context: Context, account_id: UUID, old: str, password: str) -> None:
+    """Bring a hash to today's parameters after the answer. Failing costs nothing: the next sign-in tries again."""
+
+    def rehash() -> None:
+        try:
+            _replace_hash(context, account_id, old, str(_HASHER.hash(password)))
+        except YimenError as error:
+            log.warning("password not rehashed", extra={"fields": {"detail": error.detail or error.code}})
+
+    try:
+        _pool.submit(rehash)
+    except Overloaded:
+        log.info("password not rehashed: busy")
+
+
+def _replace_hash(context: Context, account_id: UUID, old: str, new: str) -> bool:
+    """Compare-and-set on the old hash, so that a password set meanwhile stays."""
+    with context.database.session() as session:
+        changed = session.execute(
+            update(Password)
+            .where(Password.account_id == account_id, Password.hash == old)
+            .values(hash=new)
+            .returning(Password.account_id)
+        ).one_or_none()
+    return changed is not None
