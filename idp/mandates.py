@@ -32,7 +32,7 @@ class HolderLocked(Conflict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """An organization as the holder of a mandate sees it, unsealed. `valid_until`: epoch seconds, None for no end."""
+    """An organization as the holder of a mandate sees it. `valid_until`: epoch seconds, None for no end."""
 
     mandate_id: UUID
     organization_id: UUID

@@ -101,14 +101,16 @@ def common_passwords() -> frozenset[str]:
 
 
 def refuse_weak(password: str, person: Person) -> None:
-    """Raise PasswordRefused for a common password, or one with the person's own name, birth date, number or phone."""
+    """Raise PasswordRefused for a common password, and for one that holds the person's own name, number or contacts."""
     folded = unicodedata.normalize("NFKC", password).casefold()
     bare = _SEPARATOR.sub("", folded)
-    if {folded, bare, folded.strip()} & common_passwords() or len(set(bare)) <= 2:
+    if {folded, bare, folded.strip()} & common_passwords() or len(set(folded)) <= 2:
         raise PasswordRefused("common", "many people use this password; choose another")
     for reason, part in _own(person):
         if part in bare:
-            raise PasswordRefused(reason, f"a password must not hold your {reason.replace('own_', '')}")
+            raise PasswordRefused(
+                reason, f"a password must not hold your {reason.replace('_', ' ').removeprefix('own ')}"
+            )
 
 
 def _own(person: Person) -> Iterator[tuple[str, str]]:
@@ -144,13 +146,13 @@ def set_password(context: Context, session: Session, account: Account, password:
     """
     prepared = prepare(password)
     refuse_weak(prepared, accounts.reveal(context, session, account))
-    known = session.get(Password, account.id) is not None
+    earlier = session.get(Password, account.id)
     values = {"hash": _pool.run(_HASHER.hash, prepared), "changed_at": context.now()}
     statement = insert_into(session, Password.__table__).values(account_id=account.id, **values)
     session.execute(statement.on_conflict_do_update(index_elements=["account_id"], set_=values))
-    session.expire_all() if known else None
     audit.record(context, session, "account:password:set", account=account.id)
-    if known:
+    if earlier is not None:
+        session.refresh(earlier)
         accounts.end_access(context, session, account.id, reason="password_changed")
 
 
