@@ -37,9 +37,7 @@ class Registered:
     secret: str | None
 
 
-def create(
-    context: Context, session: Session, *, metadata: Mapping[str, Any], profile: str = "baseline"
-) -> Registered:
+def create(context: Context, session: Session, *, metadata: Mapping[str, Any], profile: str = "baseline") -> Registered:
     """Register a client. Raises InvalidClientMetadata, InvalidRedirectUri (RFC 7591 section 3.2.2)."""
     checked, now = rules.check(context, metadata, profile), context.now()
     client_id = "c" + secrets.token_hex(10)
@@ -125,9 +123,7 @@ def change(context: Context, session: Session, client_id: str, *, metadata: Mapp
     return client
 
 
-def rotate_secret(
-    context: Context, session: Session, client_id: str, *, overlap_seconds: int = OVERLAP_SECONDS
-) -> str:
+def rotate_secret(context: Context, session: Session, client_id: str, *, overlap_seconds: int = OVERLAP_SECONDS) -> str:
     """A new secret. The old ones go on for the overlap, so that the client can change over without a break."""
     client, now = get(session, client_id), context.now()
     if metadata_of(client)["token_endpoint_auth_method"] == "none":
@@ -203,9 +199,7 @@ def describe_secrets(session: Session, client_id: str) -> list[dict[str, Any]]:
     rows = session.scalars(
         select(ClientSecret).where(ClientSecret.client_id == client_id).order_by(ClientSecret.created_at.desc())
     )
-    return [
-        {"last_four": row.last_four, "created_at": row.created_at, "expires_at": row.expires_at} for row in rows
-    ]
+    return [{"last_four": row.last_four, "created_at": row.created_at, "expires_at": row.expires_at} for row in rows]
 
 
 def legal_bases(session: Session, client_id: str) -> dict[str, str]:

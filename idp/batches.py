@@ -1,7 +1,7 @@
 """Group load and group commit: while one trip to the database is under way, the next batch gathers.
 
 Two queues serve a worker, one for loads and one for changes. They know nothing of OAuth. A compare-and-set that
-fails is an empty answer and never an error for its neighbours; a batch that the database refuses is run again one by one.
+fails is an empty answer and never an error for its neighbours; a batch that the database refuses is run one by one.
 """
 
 import asyncio

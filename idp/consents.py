@@ -31,6 +31,4 @@ def record(context: Context, db: Session, account_id: UUID, client_id: str, scop
         id=uuid4(), account_id=account_id, client_id=client_id, **values
     )
     db.execute(statement.on_conflict_do_update(index_elements=["account_id", "client_id"], set_=values))
-    audit.record(
-        context, db, "consent:scope:granted", account=account_id, client=client_id, detail={"scope": scope}
-    )
+    audit.record(context, db, "consent:scope:granted", account=account_id, client=client_id, detail={"scope": scope})

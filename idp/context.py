@@ -38,9 +38,7 @@ class Context:
         """An absolute address of this server, built from the issuer and never from a request."""
         return self.config.issuer + path
 
-    def with_request(
-        self, *, request_id: str, channel: str, address: str, user_agent: str, locale: str
-    ) -> "Context":
+    def with_request(self, *, request_id: str, channel: str, address: str, user_agent: str, locale: str) -> "Context":
         return dataclasses.replace(
             self,
             request_id=request_id,

@@ -88,9 +88,7 @@ class Database:
                 self._offset = float(database_time or time.time()) - time.time()
             found = session.scalar(text("select version_num from alembic_version"))
         if self.schema_head and found != self.schema_head:
-            raise Unavailable(
-                f"the schema is at {found}, this version needs {self.schema_head}; run: yimen upgrade"
-            )
+            raise Unavailable(f"the schema is at {found}, this version needs {self.schema_head}; run: yimen upgrade")
 
     async def close(self) -> None:
         await self._loads.close()

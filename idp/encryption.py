@@ -75,7 +75,7 @@ class Vault:
         return self.derive("fingerprint").hex()[:16]
 
     def seal(self, table: str, column: str, row: UUID, text: str) -> bytes:
-        """Version (2 bytes), nonce (12), ciphertext and tag: bound to this table, column and row, and useless elsewhere."""
+        """Version (2 bytes), nonce (12), ciphertext and tag: bound to this table, column and row."""
         nonce = secrets.token_bytes(12)
         key = AESGCM(self._key(self._current, f"table {table}"))
         sealed = key.encrypt(nonce, text.encode(), f"{table}.{column}.{row}".encode())

@@ -202,4 +202,3 @@ class RedisEphemeral:
             await asyncio.gather(self._trip, return_exceptions=True)
         with contextlib.suppress(RedisError, OSError):
             await self._client.aclose()
-

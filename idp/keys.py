@@ -145,9 +145,7 @@ class KeyRing:
                 continue
             known = self._keys.get(row.kid)
             signer = known.signer if known else _unseal(vault, row)
-            keys[row.kid] = Key(
-                row.kid, row.algorithm, row.state, signer, json.loads(row.public_jwk), row.retired_at
-            )
+            keys[row.kid] = Key(row.kid, row.algorithm, row.state, signer, json.loads(row.public_jwk), row.retired_at)
         self._keys = keys
         self._active = {key.algorithm: key for key in keys.values() if key.state == "active"}
         self.jwks = json.dumps({"keys": [key.jwk for key in keys.values()]}).encode()

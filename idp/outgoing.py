@@ -183,7 +183,7 @@ class Outgoing:
             raise OutgoingRefused("the address must be an absolute https address")
         if "@" in parts.netloc or "\\" in url or " " in url:
             raise OutgoingRefused("the address must not hold user information, blanks or backslashes")
-        if _literal(host) is None and host.rpartition(".")[2].isdigit() or host.startswith("0x"):
+        if (_literal(host) is None and host.rpartition(".")[2].isdigit()) or host.startswith("0x"):
             raise OutgoingRefused("the host is a disguised address")
         return parts
 
@@ -209,9 +209,7 @@ class Outgoing:
             if len(self._slots) > 1_000:
                 self._slots.clear()
 
-    async def _call(
-        self, method: str, url: str, content: bytes, headers: Mapping[str, str], limit: int
-    ) -> Answer:
+    async def _call(self, method: str, url: str, content: bytes, headers: Mapping[str, str], limit: int) -> Answer:
         async with self._connected().stream(method, url, content=content, headers=dict(headers)) as response:
             body = b""
             async for chunk in response.aiter_bytes():

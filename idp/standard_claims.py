@@ -90,9 +90,7 @@ def _seconds(name: str, value: Any) -> None:
 
 
 _CHECKS: Mapping[str, Callable[[str, Any], object]] = {
-    **dict.fromkeys(
-        ("given_name", "family_name", "middle_name", "nickname", "preferred_username", "gender"), _text
-    ),
+    **dict.fromkeys(("given_name", "family_name", "middle_name", "nickname", "preferred_username", "gender"), _text),
     **dict.fromkeys(("profile", "picture", "website"), _address_of_page),
     **dict.fromkeys(("email_verified", "phone_number_verified"), _boolean),
     "birthdate": _birthdate,

@@ -1,7 +1,7 @@
 """One statement for a whole batch: each load and each state change of the hot path is written once, here compiled.
 
 A statement is SQL over a relation `wanted`, which holds one row for each request of a batch. PostgreSQL gets the
-batch as arrays (`unnest`) and answers with the ordinal of each request that succeeded; SQLite runs the same text once for
+batch as arrays (`unnest`) and answers with the ordinal of each request that succeeded; SQLite runs the same text for
 each request. Results are matched by ordinal and never by id: two rivals for one row in one batch must not both win.
 
     Load("grant", wanted={"id": "uuid"}, row=GrantRow,
@@ -157,8 +157,7 @@ class Change(Statement[R]):
         parts = [wanted, f"changed as ({first})"]
         if self.inserts:  # `returning` of an insert cannot name the ordinal; the caller's own key can
             parts.append(
-                "done as (select wanted.ordinal from wanted"
-                f" join changed on changed.{self.key} = wanted.{self.key})"
+                f"done as (select wanted.ordinal from wanted join changed on changed.{self.key} = wanted.{self.key})"
             )
         else:
             parts.append("done as (select * from changed)")

@@ -117,9 +117,7 @@ class Dispatcher:
             return
         except YimenError as error:
             response = self._refuse(context, request, route, error)
-        except (
-            Exception
-        ):  # the last resort: an unexpected error is logged whole and told as nothing but a reference
+        except Exception:  # the last resort: an unexpected error is logged whole and told as nothing but a reference
             log.exception("unexpected error", extra={"fields": {"request_id": context.request_id}})
             response = self._refuse(context, request, route, YimenError())
         for name, value in BASE_HEADERS.items():

@@ -64,12 +64,7 @@ def read_typed(text: str, *, today: date | None = None, synthetic_allowed: bool)
     Lossless fixes are applied, guesses never. An empty list: no number of a person.
     """
     checked = [
-        (name, check(text, today=today, synthetic_allowed=synthetic_allowed))
-        for name, check in PERSON_TYPES.items()
+        (name, check(text, today=today, synthetic_allowed=synthetic_allowed)) for name, check in PERSON_TYPES.items()
     ]
     checked.append(("phone", check_phone(text)))
-    return [
-        (name, result.canonical)
-        for name, result in checked
-        if result.canonical is not None and not result.guessed
-    ]
+    return [(name, result.canonical) for name, result in checked if result.canonical is not None and not result.guessed]

@@ -178,9 +178,7 @@ async def _revoke(context: Context, client_id: str, token: str) -> None:
     grant = await context.database.load_one(store.GRANT_BY_TOKEN, grant_id=named.grant_id, token=named.grant_id)
     if grant is None or grant.client_id != client_id:
         return
-    record = audit.values(
-        context, "grant:token:revoked", account=grant.account_id, client=client_id, actor=client_id
-    )
+    record = audit.values(context, "grant:token:revoked", account=grant.account_id, client=client_id, actor=client_id)
     if access is not None:
         await context.database.commit(
             store.REVOKE_TOKEN,

@@ -38,9 +38,7 @@ class Interaction(msgspec.Struct, kw_only=True):
     authenticated: bool = False  # this very request has seen a login
     acting_chosen: bool = False
     mandate_id: UUID | None = None
-    preferred_mandate: UUID | None = (
-        None  # of the credit code typed at sign-in: offered first, never taken as chosen
-    )
+    preferred_mandate: UUID | None = None  # of the credit code typed at sign-in: offered first, never taken as chosen
     consented: str | None = None  # scope agreed to in this very request
     denied: bool = False
 

@@ -38,9 +38,7 @@ class LogoutRequest:
     def parameters(self) -> dict[str, str]:
         """What the confirmation form carries, to be checked again when it comes back."""
         found = {"client_id": self.party.client_id if self.party else "", "state": self.state or ""}
-        return {
-            name: value for name, value in {**found, "post_logout_redirect_uri": self.return_to}.items() if value
-        }
+        return {name: value for name, value in {**found, "post_logout_redirect_uri": self.return_to}.items() if value}
 
 
 def read(context: Context, request: Request, db: Session) -> LogoutRequest:

@@ -46,9 +46,7 @@ class Payload(OAuth2Payload):  # type: ignore[misc]
 class ProviderRequest(OAuth2Request):  # type: ignore[misc]
     """Authlib's request, from the issuer's address and the guarded parameters."""
 
-    def __init__(
-        self, method: str, uri: str, parameters: Mapping[str, str], authorization: str | None = None
-    ) -> None:
+    def __init__(self, method: str, uri: str, parameters: Mapping[str, str], authorization: str | None = None) -> None:
         super().__init__(method, uri, headers={"Authorization": authorization} if authorization else {})
         self.payload = Payload(parameters)
 

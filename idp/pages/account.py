@@ -2,7 +2,6 @@
 
 from uuid import UUID
 
-from idp.pages.values import AccountPage, SessionRow, SessionsPage
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
@@ -15,6 +14,7 @@ from idp.http.response import SESSION_COOKIE, clear_cookie, redirect
 from idp.models import Grant, SignOn
 from idp.oidc.logout import find_client
 from idp.pages.devices import describe_device
+from idp.pages.values import AccountPage, SessionRow, SessionsPage
 from idp.pages.visitor import Visitor
 
 

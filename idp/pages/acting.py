@@ -2,7 +2,6 @@
 
 from uuid import UUID
 
-from idp.pages.values import ActingPage, OrganizationChoice, SelfChoice
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
@@ -13,6 +12,7 @@ from idp.http.request import Request
 from idp.http.response import redirect
 from idp.models import Account
 from idp.oidc.interaction import Interaction
+from idp.pages.values import ActingPage, OrganizationChoice, SelfChoice
 from idp.pages.visitor import Visitor, meet_with_request, next_step, requester, save
 
 

@@ -3,7 +3,6 @@
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from idp.pages.values import ConsentItem, ConsentPage
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
@@ -15,6 +14,7 @@ from idp.http.request import Request
 from idp.http.response import redirect
 from idp.models import Account, Mandate, Organization
 from idp.oidc.interaction import Interaction
+from idp.pages.values import ConsentItem, ConsentPage
 from idp.pages.visitor import Visitor, meet_with_request, next_step, requester, save
 
 
@@ -46,9 +46,7 @@ def post_consent(context: Context, request: Request, db: Session) -> Response:
         asked.consented = asked.scope
     else:
         asked.denied = True
-        audit.record(
-            context, db, "consent:scope:refused", account=account.id, client=asked.client_id, result="refused"
-        )
+        audit.record(context, db, "consent:scope:refused", account=account.id, client=asked.client_id, result="refused")
     save(visitor, asked)
     return redirect(next_step(context, asked))
 
@@ -72,9 +70,7 @@ def _organization_name(context: Context, db: Session, account: Account, mandate_
     if mandate is None:
         raise InteractionExpired(detail="the mandate ended")
     found = db.scalars(
-        select(Organization)
-        .join(Mandate, Mandate.organization_id == Organization.id)
-        .where(Mandate.id == mandate.id)
+        select(Organization).join(Mandate, Mandate.organization_id == Organization.id).where(Mandate.id == mandate.id)
     ).one()
     return context.vault.unseal("organizations", "sealed_name", found.id, found.sealed_name)
 

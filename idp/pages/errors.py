@@ -1,7 +1,5 @@
 """The error page: what happened, what to do next, and a reference that can be read out on the telephone."""
 
-from idp.pages.values import ErrorPage
-from idp.pages.view import ERRORS
 from starlette.responses import Response
 
 from idp.context import Context
@@ -9,6 +7,8 @@ from idp.errors import YimenError
 from idp.http.request import Request
 from idp.oidc.authorize import WrongClient
 from idp.oidc.logout import WrongReturn
+from idp.pages.values import ErrorPage
+from idp.pages.view import ERRORS
 from idp.pages.visitor import Visitor
 
 

@@ -3,7 +3,6 @@
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from idp.pages.values import LoginPage
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
@@ -14,6 +13,7 @@ from idp.http.request import Request
 from idp.http.response import SESSION_COOKIE, redirect, set_cookie
 from idp.models import Account
 from idp.oidc.interaction import Interaction
+from idp.pages.values import LoginPage
 from idp.pages.visitor import Visitor, meet, next_step, requester, save
 
 

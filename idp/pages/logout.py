@@ -2,7 +2,6 @@
 
 from uuid import UUID
 
-from idp.pages.values import LoggedOutPage, LogoutPage, ServiceState
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
@@ -15,6 +14,7 @@ from idp.models import Account, Delivery, Grant, SignOn
 from idp.oidc import logout, tokens
 from idp.oidc.authorize import add_query
 from idp.oidc.logout import LogoutRequest
+from idp.pages.values import LoggedOutPage, LogoutPage, ServiceState
 from idp.pages.visitor import Visitor
 
 SHOWN_SECONDS = 600  # how long the page afterwards may be looked at again
@@ -94,7 +94,7 @@ def _outcome(visitor: Visitor, db: Session) -> list[ServiceState]:
     if ended is None or ended.ended_at is None or visitor.context.now() - ended.ended_at > SHOWN_SECONDS:
         return []
     found = db.execute(select(Delivery.client_id, Delivery.state).where(Delivery.session_id == session_id))
-    told = {client_id: state for client_id, state in found}
+    told: dict[str, str] = dict(found.all())  # type: ignore[arg-type]
     words = {"done": "told", "waiting": "pending", "failed": "none"}
     return [
         ServiceState(name=_name(visitor, db, client_id), state=words.get(told.get(client_id, ""), "none"))

@@ -6,8 +6,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import anyio.from_thread
-from idp.pages.values import Requester
-from idp.pages.view import View, pick_locale
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
@@ -23,6 +21,8 @@ from idp.oidc.authorize import CONTINUE, browser_hash
 from idp.oidc.client import RelyingParty
 from idp.oidc.interaction import Interaction
 from idp.oidc.logout import find_client
+from idp.pages.values import Requester
+from idp.pages.view import View, pick_locale
 
 # Display choices carry no authority, so their cookies have plain names that a kiosk's image may preset.
 CARE, LANG, THEME = "yimen_care", "yimen_lang", "yimen_theme"
@@ -87,9 +87,7 @@ class Visitor:
         kept = [(name, value) for name, value in self.request.query if name in ("interaction", "kind")]
         if self.request.method == "POST" and self.asked:
             kept = [("interaction", self.asked.id)]
-        query = "&".join(
-            f"{name}={value}" for name, value in kept if value.replace("-", "").replace("_", "").isalnum()
-        )
+        query = "&".join(f"{name}={value}" for name, value in kept if value.replace("-", "").replace("_", "").isalnum())
         return self.request.path + (f"?{query}" if query else "")
 
     def require_own_form(self) -> None:

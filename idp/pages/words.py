@@ -118,9 +118,7 @@ SCOPES: Mapping[str, Words] = {
     "offline_access": Words(N_("离开后继续使用"), N_("您离开后，该系统仍可取得这里列出的信息，直到授权结束")),
     "identity": Words(N_("实名信息"), N_("真实姓名、遮盖后的证件号码和实名等级，用于确认您的身份")),
     "identity_number": Words(N_("完整证件号码"), N_("该系统依法需要完整的号码，用于调取您的记录")),
-    "organization": Words(
-        N_("代表的单位"), N_("单位名称、统一社会信用代码、您的职务和授权；以本人名义办理时不提供")
-    ),
+    "organization": Words(N_("代表的单位"), N_("单位名称、统一社会信用代码、您的职务和授权；以本人名义办理时不提供")),
 }
 ROLES: Mapping[str, str] = {
     "legal_representative": N_("法定代表人"),

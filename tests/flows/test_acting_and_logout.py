@@ -11,10 +11,10 @@ from urllib.parse import parse_qs
 
 import httpx2
 import pytest
+from tests.support.servers import YimenServer
 
 from tests.flows.test_code_flow import claims_of
 from tests.support.citizen import Citizen, add_citizen, add_client
-from tests.support.servers import YimenServer
 from tests.support.visitor import Rp, Visitor, answer_of, sign_in
 
 OUT = "https://rp.example.test/out"
@@ -189,12 +189,12 @@ def test_backchannel_notice_is_sent_again_until_taken(
     assert claims["jti"] != claims_of(first)["jti"]
 
 
-def test_another_persons_login_ends_the_first_session(
-    citizen: Citizen, new_citizen: Citizen, rp: Rp
-) -> None:
+def test_another_persons_login_ends_the_first_session(citizen: Citizen, new_citizen: Citizen, rp: Rp) -> None:
     visitor = Visitor(citizen.server.url)
     answer = sign_in(visitor, rp.authorize_url(scope="openid"), citizen.number, citizen.password)
     tokens = rp.redeem(answer["code"]).json()
-    answer = sign_in(visitor, rp.authorize_url(scope="openid", prompt="login"), new_citizen.number, new_citizen.password)
+    answer = sign_in(
+        visitor, rp.authorize_url(scope="openid", prompt="login"), new_citizen.number, new_citizen.password
+    )
     assert claims_of(rp.redeem(answer["code"]).json()["id_token"])["sub"] != claims_of(tokens["id_token"])["sub"]
     assert rp.userinfo(tokens["access_token"]).status_code == 401

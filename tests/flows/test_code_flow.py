@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.support.servers import YimenServer
 
 from tests.support.citizen import Citizen
-from tests.support.servers import YimenServer
 from tests.support.visitor import REDIRECT_URI, Rp, Visitor, answer_of, sign_in
 
 
@@ -353,9 +353,7 @@ def test_max_age_and_prompt_login_ask_again(citizen: Citizen, rp: Rp) -> None:
         assert claims["auth_time"] >= time.time() - 2
 
 
-def test_id_token_hint_of_another_person_is_refused(
-    citizen: Citizen, new_citizen: Citizen, rp: Rp
-) -> None:
+def test_id_token_hint_of_another_person_is_refused(citizen: Citizen, new_citizen: Citizen, rp: Rp) -> None:
     foreign = tokens_of(new_citizen, rp)["id_token"]
     visitor = Visitor(citizen.server.url)
     answer = sign_in(visitor, rp.authorize_url(), citizen.number, citizen.password)

@@ -92,9 +92,7 @@ def with_credit_sign(body: str) -> str:
 
 
 citizen_numbers = st.builds(
-    lambda province, division, birth, order: with_check_sign(
-        f"{province}{division:04}{birth:%Y%m%d}{order:03}"
-    ),
+    lambda province, division, birth, order: with_check_sign(f"{province}{division:04}{birth:%Y%m%d}{order:03}"),
     st.sampled_from(PROVINCES),
     st.integers(1, 9999),
     st.dates(date(1907, 1, 1), TODAY),
@@ -107,9 +105,7 @@ credit_codes = st.builds(
     st.text(USCC_SIGNS, min_size=9, max_size=9),
 )
 # Surrogates too: a text column can hold anything.
-any_text = st.text(st.characters(exclude_categories=())) | st.text(
-    "0123456789XxEe.+-*OIl'\"= ()ⅩНM张·", max_size=24
-)
+any_text = st.text(st.characters(exclude_categories=())) | st.text("0123456789XxEe.+-*OIl'\"= ()ⅩНM张·", max_size=24)
 
 
 @settings(deadline=None, max_examples=60, database=None)
@@ -157,9 +153,7 @@ def test_read_typed_any_text_gives_canonicals(text):
         assert (name, canonical) in read_typed(canonical, today=TODAY, synthetic_allowed=True)
 
 
-@pytest.mark.parametrize(
-    "mask", [getattr(identifiers, name) for name in identifiers.__all__ if "mask" in name]
-)
+@pytest.mark.parametrize("mask", [getattr(identifiers, name) for name in identifiers.__all__ if "mask" in name])
 @settings(deadline=None, max_examples=100, database=None)
 @given(text=any_text)
 def test_mask_any_text_keeps_length_and_never_raises(mask, text):
@@ -265,9 +259,7 @@ def test_citizen_number_long_combining_text_is_refused():
 
 # ------------------------------------------------------------ organizations
 def test_uscc_letter_e_among_digits_is_no_scientific_notation():
-    code = next(
-        full for n in range(1000) if (full := with_credit_sign(f"91440100000000E{n:02}"))[17].isdigit()
-    )
+    code = next(full for n in range(1000) if (full := with_credit_sign(f"91440100000000E{n:02}"))[17].isdigit())
     assert check_uscc(code).canonical == code
 
 
@@ -319,9 +311,7 @@ def test_hkmo_permit_other_form_is_refused(text):
     assert identifiers.check_hkmo_permit(text).code == "PERMIT_FORMAT"
 
 
-@pytest.mark.parametrize(
-    "text", ["EO1234567", "G1234567", "S12345678", "PE1234567", "P.1234567", "161234567"]
-)
+@pytest.mark.parametrize("text", ["EO1234567", "G1234567", "S12345678", "PE1234567", "P.1234567", "161234567"])
 def test_passport_cn_series_decides(text):
     expected = {"S12345678": "OK", "PE1234567": "OK", "P.1234567": "OK"}.get(text, "PASSPORT_FORMAT")
     assert identifiers.check_passport_cn(text).code == expected

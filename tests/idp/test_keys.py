@@ -47,7 +47,9 @@ def test_verify_changed_header_is_refused(change: dict[str, object]) -> None:
     assert RING.verify(f"{signed}.{b64(signer.sign(signed.encode()))}", typ="JWT") is None
 
 
-@pytest.mark.parametrize("token", ["", "a", "a.b", "a.b.c.d", "..", "é.é.é", "." * 1_000_000, "e30.e30.e30", "W10.e30.e30"])
+@pytest.mark.parametrize(
+    "token", ["", "a", "a.b", "a.b.c.d", "..", "é.é.é", "." * 1_000_000, "e30.e30.e30", "W10.e30.e30"]
+)
 def test_verify_nonsense_is_refused(token: str) -> None:
     assert RING.verify(token, typ="JWT") is None
 
@@ -68,4 +70,6 @@ def test_thumbprint_of_the_specification_is_equal() -> None:
         "ZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-"
         "kEgU8awapJzKnqDKgw"
     )
-    assert thumbprint({"kty": "RSA", "n": n, "e": "AQAB", "alg": "RS256"}) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+    assert (
+        thumbprint({"kty": "RSA", "n": n, "e": "AQAB", "alg": "RS256"}) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+    )

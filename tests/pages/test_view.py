@@ -406,9 +406,7 @@ def test_consent_leaves_optional_items_unticked_and_links_to_web_pages_only(book
     }
 
 
-@pytest.mark.parametrize(
-    "address", ["javascript:alert(1)", "data:text/html,x", " https://a", "//a", "HTTPS://a", ""]
-)
+@pytest.mark.parametrize("address", ["javascript:alert(1)", "data:text/html,x", " https://a", "//a", "HTTPS://a", ""])
 def test_consent_links_no_strange_address(book: View, address: str) -> None:
     page = show(book, "consent.html", consent(policy_uri=address, tos_uri=address).page)
     assert not {"client-policy", "client-tos"} & set(page.values("id"))

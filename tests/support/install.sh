@@ -19,7 +19,7 @@ if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
         fail "Python's venv module is missing: apt-get install python3-venv"
     python3 -m venv --clear .venv
 fi
-pip="env PYTHONPATH= .venv/bin/python -m pip install --quiet --disable-pip-version-check"
+pip=".venv/bin/python -m pip install --quiet --disable-pip-version-check"
 $pip --require-hashes -r "$lock"
 $pip --no-index --no-deps --no-build-isolation --editable . # the command `yimen`
 sha256sum "$lock" requirements.lock | sort -u >$installed # the test lock holds all of requirements.lock

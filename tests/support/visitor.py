@@ -47,7 +47,10 @@ class Forms(HTMLParser):
         elif self._form is not None and tag == "input":
             self._input(self._form, given)
         elif self._form is not None and tag == "button":
-            self._form.buttons[given.get("id", given.get("value", ""))] = (given.get("name", ""), given.get("value", ""))
+            self._form.buttons[given.get("id", given.get("value", ""))] = (
+                given.get("name", ""),
+                given.get("value", ""),
+            )
 
     @staticmethod
     def _input(form: Form, given: dict[str, str]) -> None:

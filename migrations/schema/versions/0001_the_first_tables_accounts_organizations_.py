@@ -199,14 +199,10 @@ def upgrade() -> None:
         sa.Column("granted_by", sa.Uuid(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("ended_at", sa.BigInteger(), nullable=True),
-        sa.CheckConstraint(
-            "role in ('legal_representative', 'administrator', 'agent')", name=op.f("ck_mandates_role")
-        ),
+        sa.CheckConstraint("role in ('legal_representative', 'administrator', 'agent')", name=op.f("ck_mandates_role")),
         sa.CheckConstraint("state in ('offered', 'active', 'revoked')", name=op.f("ck_mandates_state")),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_mandates_account_id")),
-        sa.ForeignKeyConstraint(
-            ["organization_id"], ["organizations.id"], name=op.f("fk_mandates_organization_id")
-        ),
+        sa.ForeignKeyConstraint(["organization_id"], ["organizations.id"], name=op.f("fk_mandates_organization_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_mandates")),
     )
     with op.batch_alter_table("mandates", schema=None) as batch_op:

@@ -14,7 +14,19 @@ def test_pairs_keep_order_repetition_and_blanks() -> None:
 
 @pytest.mark.parametrize(
     "raw",
-    [b"a=%", b"a=%z1", b"a=%2", b"%=1", b"a=%ff", b"a=%C0%80", b"a=%ED%A0%80", b"a=%00", b"a=\x00", b"a=%1b", b"\xff=1"],
+    [
+        b"a=%",
+        b"a=%z1",
+        b"a=%2",
+        b"%=1",
+        b"a=%ff",
+        b"a=%C0%80",
+        b"a=%ED%A0%80",
+        b"a=%00",
+        b"a=\x00",
+        b"a=%1b",
+        b"\xff=1",
+    ],
 )
 def test_pairs_malformed_are_refused(raw: bytes) -> None:
     with pytest.raises(InvalidInput):

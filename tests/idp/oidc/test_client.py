@@ -34,7 +34,9 @@ https:///rp1.test/cb javascript:alert(1) data:text/html,x http://127.0.0.1/cb ht
 https://rp1.test/cb%00 https://rp1.test/%63b https://xn--rp1-test/cb""".split()
 
 
-@pytest.mark.parametrize("variant", [*VARIANTS, "https://rp1.test/cb ", " https://rp1.test/cb", "https://rp1.test/\tcb", ""])
+@pytest.mark.parametrize(
+    "variant", [*VARIANTS, "https://rp1.test/cb ", " https://rp1.test/cb", "https://rp1.test/\tcb", ""]
+)
 def test_redirect_uri_variant_is_refused(variant: str) -> None:
     assert not party("https://rp1.test/cb").check_redirect_uri(variant)
 

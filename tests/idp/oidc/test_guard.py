@@ -10,7 +10,9 @@ from idp.oidc.guard import BadCredentials, TwoAuthentications, check_parameters,
 
 
 def basic(pair: bytes) -> Request:
-    return Request(method="POST", path="/token", headers={"authorization": ["Basic " + base64.b64encode(pair).decode()]})
+    return Request(
+        method="POST", path="/token", headers={"authorization": ["Basic " + base64.b64encode(pair).decode()]}
+    )
 
 
 @pytest.mark.parametrize("name", ["state", "client_id", "nonce", "anything"])
