@@ -1,0 +1,1 @@
+"""The relying-party side: registration of clients, and examples of clients."""

@@ -179,7 +179,8 @@ def _parse(text: str) -> SplitResult | None:
         return None
     brackets = parts.hostname is not None and ":" in parts.hostname
     rest = text.replace(parts.netloc, "", 1) if brackets else text
-    strange = not _URI.fullmatch(text) or "[" in rest or "]" in rest or len(text) > URI_LIMIT
+    shouted = not text.startswith(parts.scheme + ":")
+    strange = shouted or not _URI.fullmatch(text) or "[" in rest or "]" in rest
     if strange or "#" in text or "@" in parts.netloc or {".", ".."} & set(parts.path.split("/")):
         return None
     return parts
@@ -229,7 +230,7 @@ def _check_redirect(member: str, uri: str, native: bool) -> None:
             raise InvalidRedirectUri(f"{member}: must be https; http is for loopback only")
     elif not native:
         raise InvalidRedirectUri(f"{member}: a private scheme is for application_type native only")
-    elif not _SCHEME.fullmatch(parts.scheme) or not uri.startswith(parts.scheme) or parts.netloc:
+    elif not _SCHEME.fullmatch(parts.scheme) or parts.netloc:
         raise InvalidRedirectUri(f"{member}: a private scheme is a reversed domain name, as gov.gd.app:/path")
 
 

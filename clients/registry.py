@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from clients import metadata as rules
@@ -112,6 +112,8 @@ def change(context: Context, session: Session, client_id: str, *, metadata: Mapp
     """
     client = get(session, client_id)
     checked, old = rules.check(context, metadata, client.profile), metadata_of(client)
+    if checked == old:
+        return client
     for member in ("token_endpoint_auth_method", "subject_type"):
         if checked[member] != old[member]:
             raise rules.InvalidClientMetadata(f"{member} cannot be changed; register a new client")
@@ -132,6 +134,7 @@ def rotate_secret(context: Context, session: Session, client_id: str, *, overlap
         raise InvalidInput("the overlap must be 0 seconds to 30 days")
     _replace(session, client, updated_at=now)
     end = now + overlap_seconds
+    session.execute(delete(ClientSecret).where(ClientSecret.client_id == client_id, ClientSecret.expires_at <= now))
     session.execute(
         update(ClientSecret)
         .where(

@@ -101,7 +101,7 @@ def common_passwords() -> frozenset[str]:
 
 
 def refuse_weak(password: str, person: Person) -> None:
-    """Raise PasswordRefused for a common password, and for one that holds the person's own name, number or contacts."""
+    """Raise PasswordRefused for a common password, or one that holds the person's own name, number or contacts."""
     folded = unicodedata.normalize("NFKC", password).casefold()
     bare = _SEPARATOR.sub("", folded)
     if {folded, bare, folded.strip()} & common_passwords() or len(set(folded)) <= 2:

@@ -94,7 +94,7 @@ def _outcome(visitor: Visitor, db: Session) -> list[ServiceState]:
     if ended is None or ended.ended_at is None or visitor.context.now() - ended.ended_at > SHOWN_SECONDS:
         return []
     found = db.execute(select(Delivery.client_id, Delivery.state).where(Delivery.session_id == session_id))
-    told: dict[str, str] = dict(found.all())  # type: ignore[arg-type]
+    told: dict[str, str] = dict(found.all())
     words = {"done": "told", "waiting": "pending", "failed": "none"}
     return [
         ServiceState(name=_name(visitor, db, client_id), state=words.get(told.get(client_id, ""), "none"))

@@ -28,7 +28,7 @@ def main(options: list[str]) -> None:
         subprocess.run([tools / "pip", "install", "--quiet", "pip-tools"], check=True, env=environ)
 
         def compile_lock(name: str, *arguments: str, text: str = "") -> None:
-            command = [tools / COMPILE[0], *COMPILE[1:], *options, "--output-file", name, *arguments]
+            command = [str(tools / COMPILE[0]), *COMPILE[1:], *options, "--output-file", name, *arguments]
             subprocess.run(command, check=True, cwd=ROOT, env=environ, input=text, text=True)
             tidy(ROOT / name)
 

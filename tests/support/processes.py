@@ -35,7 +35,7 @@ def bound_to_us(ending: str) -> list[str]:
     return ["setpriv", f"--pdeathsig={ending}"]
 
 
-def wait_until(ready: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path, seconds: float) -> None:
+def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, seconds: float) -> None:
     """Return once `ready`; RuntimeError with the end of the log when the process ends before, or time is up."""
     deadline = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < deadline:
@@ -46,7 +46,7 @@ def wait_until(ready: Callable[[], bool], process: "subprocess.Popen[bytes]", lo
     raise RuntimeError(f"{process.args!r} was not ready (exit status {process.poll()}):\n{tail}")
 
 
-def stop(process: "subprocess.Popen[bytes]", ending: signal.Signals = signal.SIGTERM, seconds: float = 15) -> None:
+def stop(process: subprocess.Popen[bytes], ending: signal.Signals = signal.SIGTERM, seconds: float = 15) -> None:
     """Ask a process to end, and make it end when it does not listen."""
     if process.poll() is None:
         process.send_signal(ending)

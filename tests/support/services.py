@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -115,7 +116,7 @@ def _running(
         with contextlib.ExitStack() as stack:
             stack.callback(stop, process, signal.Signals["SIG" + ending])
             try:
-                wait_until(lambda at=port: answers(at), process, log, 30)  # type: ignore[misc]
+                wait_until(partial(answers, port), process, log, 30)
             except RuntimeError:
                 if not left:
                     raise

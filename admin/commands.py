@@ -1,0 +1,387 @@
+"""Commands for people, organizations, clients and keys: each prints one JSON document on standard output."""
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Concatenate, NoReturn, ParamSpec
+from uuid import UUID
+
+import click
+from sqlalchemy.orm import Session
+
+from clients import registry
+from idp import accounts, audit, keys, organizations
+from idp.authn import password
+from idp.context import Context
+from idp.errors import InvalidInput, YimenError
+from idp.identifiers import PERSON_TYPES
+
+Opener = Callable[[], AbstractContextManager[Context]]
+P = ParamSpec("P")
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+SECRET_LIMIT = 65_536  # bytes read from standard input
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+
+
+def refuse(error: YimenError) -> NoReturn:
+    """The JSON of a refusal on standard output, one line for people on standard error, exit status 1."""
+    reason = {"reason": error.reason} if hasattr(error, "reason") else {}
+    print_json({"error": error.code, **reason, "message": error.message})
+    detail = f" ({error.detail})" if error.detail else ""
+    click.echo(f"yimen: {error.message}{detail}", err=True)
+    sys.exit(1)
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn the product's errors into refusals."""
+    try:
+        yield
+    except YimenError as error:
+        refuse(error)
+
+
+def answers(
+    function: Callable[Concatenate[Context, Session, P], Mapping[str, Any]],
+) -> Callable[P, None]:
+    """A command that works in one transaction and prints what it returns once that is committed."""
+
+    @functools.wraps(function)
+    def command(*arguments: P.args, **options: P.kwargs) -> None:
+        opener: Opener = click.get_current_context().obj
+        with refusals():
+            with opener() as context, context.database.session() as session:
+                document = function(context, session, *arguments, **options)
+            print_json(document)
+
+    return command
+
+
+def read_secret() -> str:
+    """A secret from standard input, without the line end that a pipe adds."""
+    raw = sys.stdin.buffer.read(SECRET_LIMIT)
+    try:
+        return raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise InvalidInput("standard input is not UTF-8") from None
+
+
+def read_object(path: Path | None) -> dict[str, Any]:
+    """The JSON object of a file, {} without one. Raises InvalidInput."""
+    if path is None:
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        raise InvalidInput("the file holds no JSON") from None
+    if not isinstance(found, dict):
+        raise InvalidInput("the file holds no JSON object")
+    return found
+
+
+# --- people
+
+
+@click.group()
+def person() -> None:
+    """People: accounts with their numbers, contacts and passwords."""
+
+
+@person.command("add")
+@click.option("--id-number", required=True, help="The number as it stands on the document.")
+@click.option("--id-type", type=click.Choice(list(PERSON_TYPES)), default="cid", show_default=True)
+@click.option("--name", required=True, help="The name as it stands on the document.")
+@click.option("--phone", default="", help="A mobile number of mainland China.")
+@click.option("--email", default="")
+@click.option("--level", type=click.IntRange(1, 5), default=3, show_default=True, help="Assurance level proved.")
+@click.option("--claims", type=FILE, help="A JSON object of standard OpenID Connect claims.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@answers
+def add_person(
+    context: Context,
+    session: Session,
+    *,
+    id_number: str,
+    id_type: str,
+    name: str,
+    phone: str,
+    email: str,
+    level: int,
+    claims: Path | None,
+    password_stdin: bool,
+) -> Mapping[str, Any]:
+    """Register a person.
+
+    From level 3 on the number becomes an identifier: one person at most holds it, and it signs in. Below level 3 it
+    is only a mention. The claims email_verified and phone_number_verified say that a contact was proved; only such
+    a contact signs in.
+
+    \b
+    Example:
+      printf %s "$PASSWORD" | yimen person add --id-number 449901199001010013 \\
+          --name 张三例 --phone 17400001628 --password-stdin
+    """
+    account = accounts.register(
+        context,
+        session,
+        name=name,
+        number=id_number,
+        type=id_type,
+        level=level,
+        phone=phone,
+        email=email,
+        claims=read_object(claims),
+    )
+    if password_stdin:
+        password.set_password(context, session, account, read_secret())
+    return accounts.describe(context, session, account)
+
+
+@person.command("show")
+@click.argument("id", type=click.UUID)
+@answers
+def show_person(context: Context, session: Session, *, id: UUID) -> Mapping[str, Any]:
+    """Show the account ID, everything masked."""
+    return accounts.describe(context, session, accounts.get(session, id))
+
+
+@person.command("lock")
+@click.argument("id", type=click.UUID)
+@click.option("--reason", required=True, help="Kept in the audit; long numbers in it are masked.")
+@answers
+def lock_person(context: Context, session: Session, *, id: UUID, reason: str) -> Mapping[str, Any]:
+    """Lock the account ID; its sessions and tokens end at once.
+
+    \b
+    Example:
+      yimen person lock 6f1c0c1e-… --reason "phone stolen, reported at the counter"
+    """
+    account = accounts.get(session, id)
+    accounts.lock(context, session, account, reason)
+    return accounts.describe(context, session, account)
+
+
+@person.command("unlock")
+@click.argument("id", type=click.UUID)
+@click.option("--reason", required=True, help="Kept in the audit; long numbers in it are masked.")
+@answers
+def unlock_person(context: Context, session: Session, *, id: UUID, reason: str) -> Mapping[str, Any]:
+    """Unlock the account ID. What was ended by the lock stays ended."""
+    account = accounts.get(session, id)
+    accounts.unlock(context, session, account, reason)
+    return accounts.describe(context, session, account)
+
+
+@person.command("password")
+@click.argument("id", type=click.UUID)
+@click.option("--password-stdin", is_flag=True, required=True, help="Read the password from standard input.")
+@answers
+def set_person_password(context: Context, session: Session, *, id: UUID, password_stdin: bool) -> Mapping[str, Any]:
+    """Give the account ID a new password. Where there was one, all sessions and tokens end.
+
+    \b
+    Example:
+      yimen person password 6f1c0c1e-… --password-stdin < new-password.txt
+    """
+    account = accounts.get(session, id)
+    password.set_password(context, session, account, read_secret())
+    return accounts.describe(context, session, account)
+
+
+# --- organizations
+
+
+@click.group()
+def organization() -> None:
+    """Organizations, named by their unified social credit code."""
+
+
+@organization.command("add")
+@click.option("--uscc", required=True, help="Unified social credit code, 18 signs.")
+@click.option("--name", required=True)
+@click.option("--level", type=click.IntRange(1, 5), default=3, show_default=True, help="Assurance level proved.")
+@click.option("--legal-representative", type=click.UUID, metavar="ACCOUNT")
+@answers
+def add_organization(
+    context: Context, session: Session, *, uscc: str, name: str, level: int, legal_representative: UUID | None
+) -> Mapping[str, Any]:
+    """Register an organization, and the person who represents it by law.
+
+    \b
+    Example:
+      yimen organization add --uscc 91440101MA00000019 --name 示例科技有限公司 \\
+          --legal-representative 6f1c0c1e-…
+    """
+    found = organizations.register(
+        context, session, uscc=uscc, name=name, level=level, legal_representative=legal_representative
+    )
+    return organizations.describe(context, session, found)
+
+
+@organization.command("show")
+@click.argument("id", type=click.UUID)
+@answers
+def show_organization(context: Context, session: Session, *, id: UUID) -> Mapping[str, Any]:
+    """Show the organization ID with its mandates."""
+    return organizations.describe(context, session, organizations.get(session, id))
+
+
+# --- clients
+
+
+@click.group()
+def client() -> None:
+    """Clients (relying parties): their registration and their secrets."""
+
+
+@client.command("add")
+@click.option("--name", required=True, help="Shown to people when they sign in.")
+@click.option("--redirect-uri", "redirect_uris", multiple=True, metavar="URI", help="May be repeated.")
+@click.argument("more_uris", nargs=-1, metavar="[URI]...")
+@click.option(
+    "--profile",
+    type=click.Choice(["classic", "baseline", "fapi2", "fapi2-signed"]),
+    default="baseline",
+    show_default=True,
+)
+@click.option("--metadata", type=FILE, help="A JSON object in the registered OAuth and OpenID names.")
+@answers
+def add_client(
+    context: Context,
+    session: Session,
+    *,
+    name: str,
+    redirect_uris: tuple[str, ...],
+    more_uris: tuple[str, ...],
+    profile: str,
+    metadata: Path | None,
+) -> Mapping[str, Any]:
+    """Register a client and print its registration; the secret is shown this once.
+
+    Unless the metadata says otherwise the client may use authorization codes and refresh tokens. A member that is
+    unknown or not supported is refused by name.
+
+    \b
+    Example:
+      yimen client add --name 公积金 --redirect-uri https://gjj.example.cn/cb \\
+          --metadata more.json
+    where more.json holds
+      {"backchannel_logout_uri": "https://gjj.example.cn/logout",
+       "client_name#en": "Housing Fund", "policy_uri": "https://gjj.example.cn/privacy"}
+    """
+    given = {"grant_types": ["authorization_code", "refresh_token"], **read_object(metadata), "client_name": name}
+    if redirect_uris or more_uris:
+        given["redirect_uris"] = [*redirect_uris, *more_uris]
+    made = registry.create(context, session, metadata=given, profile=profile)
+    secret = {"client_secret": made.secret, "client_secret_expires_at": 0} if made.secret else {}
+    return {**registry.describe(made.client), **secret}
+
+
+@client.command("show")
+@click.argument("id")
+@answers
+def show_client(context: Context, session: Session, *, id: str) -> Mapping[str, Any]:
+    """Show the client ID; of its secrets only the last four signs."""
+    return {
+        **registry.describe(registry.get(session, id)),
+        "secrets": registry.describe_secrets(session, id),
+        "legal_bases": registry.legal_bases(session, id),
+    }
+
+
+@client.command("list")
+@answers
+def list_clients(context: Context, session: Session) -> Mapping[str, Any]:
+    """List all clients, the oldest first."""
+    return {"clients": [registry.describe(found) for found in registry.list_all(session)]}
+
+
+@client.command("rotate-secret")
+@click.argument("id")
+@click.option(
+    "--overlap",
+    type=click.IntRange(0),
+    default=registry.OVERLAP_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the old secret goes on.",
+)
+@answers
+def rotate_client_secret(context: Context, session: Session, *, id: str, overlap: int) -> Mapping[str, Any]:
+    """Make a new secret for the client ID and print it this once."""
+    secret = registry.rotate_secret(context, session, id, overlap_seconds=overlap)
+    return {
+        "client_id": id,
+        "client_secret": secret,
+        "client_secret_expires_at": 0,
+        "secrets": registry.describe_secrets(session, id),
+    }
+
+
+@client.command("grant")
+@click.argument("id")
+@click.option("--scope", required=True)
+@click.option("--legal-basis", required=True, metavar="TEXT", help="Law and article; shown in the audit.")
+@answers
+def grant_client_scope(
+    context: Context, session: Session, *, id: str, scope: str, legal_basis: str
+) -> Mapping[str, Any]:
+    """Record the legal basis on which the client ID may receive a guarded scope.
+
+    \b
+    Example:
+      yimen client grant c0a1… --scope identity_number --legal-basis "社会保险法 第五十八条"
+    """
+    registry.grant_scope(context, session, id, scope, legal_basis)
+    return {"client_id": id, "legal_bases": registry.legal_bases(session, id)}
+
+
+@client.command("suspend")
+@click.argument("id")
+@click.option("--reason", default="", help="Kept in the audit.")
+@answers
+def suspend_client(context: Context, session: Session, *, id: str, reason: str) -> Mapping[str, Any]:
+    """Suspend the client ID: nothing works for it any more, at once."""
+    return registry.describe(registry.suspend(context, session, id, reason))
+
+
+@client.command("resume")
+@click.argument("id")
+@click.option("--reason", default="", help="Kept in the audit.")
+@answers
+def resume_client(context: Context, session: Session, *, id: str, reason: str) -> Mapping[str, Any]:
+    """Let the suspended client ID work again."""
+    return registry.describe(registry.resume(context, session, id, reason))
+
+
+# --- keys
+
+
+@click.group("keys")
+def signing_keys() -> None:
+    """The keys that sign tokens."""
+
+
+@signing_keys.command("list")
+@answers
+def list_keys(context: Context, session: Session) -> Mapping[str, Any]:
+    """List the keys: next (published, unused), active (signs), retired (published until its tokens have expired)."""
+    return {"keys": keys.listing(session)}
+
+
+@signing_keys.command("rotate")
+@answers
+def rotate_keys(context: Context, session: Session) -> Mapping[str, Any]:
+    """Retire the active keys and let the next ones sign. Running servers follow within seconds."""
+    active = keys.rotate(session, context.vault, context.now())
+    audit.record(context, session, "keys:signing:rotated", actor="command", detail={"active": active})
+    return {"active": active, "keys": keys.listing(session)}
+
+
+COMMANDS = (person, organization, client, signing_keys)

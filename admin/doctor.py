@@ -1,0 +1,107 @@
+"""Doctor: looks at configuration, schema, keys and stores, and says what is unsafe for production."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+from sqlalchemy import func, select, text
+
+from idp import outgoing
+from idp.config import Config, unsafe_for_production
+from idp.context import Context
+from idp.errors import YimenError
+from idp.models import Delivery, SigningKey
+
+OLD_KEY_SECONDS = 400 * 86_400
+SQLITE_NEEDED = (3, 35, 0)
+
+
+class Finding(NamedTuple):
+    """One check; `state` is ok, warning (unsafe for production) or failed (the server does not work)."""
+
+    name: str
+    state: str
+    message: str
+
+
+def examine(
+    config: Config, opener: Callable[[], AbstractContextManager[Context]], explicit: set[str] | None
+) -> list[Finding]:
+    """Every finding. `explicit` names the settings that were given, None when that cannot be told."""
+    found = [*_configuration(config, explicit)]
+    try:
+        with opener() as context:
+            found.append(Finding("database", "ok", _database(context)))
+            found.append(Finding("schema", "ok", context.database.schema_head))
+            found.append(Finding("master_key", "ok", "fits the database"))
+            found += [_keys(context), _ephemeral(context), _deliveries(context)]
+    except YimenError as error:
+        detail = f" ({error.detail})" if error.detail else ""
+        found.append(Finding("start", "failed", error.message + detail))
+    return found
+
+
+def _configuration(config: Config, explicit: set[str] | None) -> Iterator[Finding]:
+    yield Finding("environment", "ok", config.env)
+    yield Finding("passwords", "ok", "profile standard")
+    for sentence in unsafe_for_production(config, explicit):
+        yield Finding("production", "warning", sentence)
+    if config.data_dir.exists() and config.data_dir.stat().st_mode & 0o022:
+        yield Finding("data_dir", "warning", f"others may write in {config.data_dir}; run: chmod go-w")
+    if config.embedded and sqlite3.sqlite_version_info < SQLITE_NEEDED:
+        yield Finding("sqlite", "failed", f"SQLite {sqlite3.sqlite_version} is too old")
+    if config.outbound_ca is not None and not config.outbound_ca.is_file():
+        yield Finding("outbound_ca", "failed", "YIMEN_OUTBOUND_CA names no file")
+    try:
+        outgoing.parse_allow(config.outbound_allow)
+    except YimenError as error:
+        yield Finding("outbound_allow", "failed", error.message)
+
+
+def _database(context: Context) -> str:
+    with context.database.session(write=False) as session:
+        postgres = session.get_bind().dialect.name == "postgresql"
+        version = session.scalar(text("show server_version" if postgres else "select sqlite_version()"))
+    away = abs(context.now() - int(time.time()))
+    return f"{'PostgreSQL' if postgres else 'SQLite'} {version}, its clock {away} s from ours"
+
+
+def _keys(context: Context) -> Finding:
+    with context.database.session(write=False) as session:
+        active = session.scalars(select(SigningKey).where(SigningKey.state == "active")).all()
+    if not active:
+        return Finding("keys", "failed", "no key signs; run: yimen keys rotate")
+    if min(key.activated_at or 0 for key in active) < context.now() - OLD_KEY_SECONDS:
+        return Finding("keys", "warning", "a signing key is older than 400 days; run: yimen keys rotate")
+    return Finding("keys", "ok", ", ".join(sorted(key.algorithm for key in active)))
+
+
+def _ephemeral(context: Context) -> Finding:
+    kind = "Redis" if context.config.redis_url else "in this process"
+    try:
+        asyncio.run(context.ephemeral.ping())
+    except YimenError as error:
+        return Finding("ephemeral", "failed", error.detail or error.message)
+    return Finding("ephemeral", "ok", kind)
+
+
+def _deliveries(context: Context) -> Finding:
+    with context.database.session(write=False) as session:
+        failed = session.scalar(select(func.count()).where(Delivery.state == "failed").select_from(Delivery))
+    if failed:
+        return Finding("deliveries", "warning", f"{failed} notices never arrived")
+    return Finding("deliveries", "ok", "none failed")
+
+
+def report(findings: list[Finding]) -> dict[str, Any]:
+    """The findings as one document. `error` and `message` are there when something does not work."""
+    failed = [finding for finding in findings if finding.state == "failed"]
+    document: dict[str, Any] = {
+        "ok": not failed,
+        "production_ready": all(finding.state == "ok" for finding in findings),
+        "checks": [finding._asdict() for finding in findings],
+    }
+    return {"error": "unhealthy", "message": failed[0].message, **document} if failed else document
