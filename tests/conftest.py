@@ -117,21 +117,35 @@ def server(
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Chromium without a screen."""
+def _chromium() -> Iterator[tuple[Browser, asyncio.AbstractEventLoop]]:
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_OPTIONS)
-        yield chromium
+        loop = asyncio.get_running_loop()
+        asyncio._set_running_loop(None)
+        yield chromium, loop
+        asyncio._set_running_loop(loop)
         chromium.close()
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
+def browser(_chromium: tuple[Browser, asyncio.AbstractEventLoop]) -> Iterator[Browser]:
+    """Chromium without a screen. What a test opens in it is closed after the test.
+
+    Playwright's loop counts as running in this thread as long as a test uses the browser; then it is set aside, so
+    that other tests may run loops of their own.
+    """
+    chromium, loop = _chromium
+    asyncio._set_running_loop(loop)
+    yield chromium
+    for context in chromium.contexts:
+        context.close()
+    asyncio._set_running_loop(None)
+
+
+@pytest.fixture
+def page(browser: Browser) -> Page:
     """A page with an empty cookie jar."""
-    context = browser.new_context(locale="zh-CN")
-    yield context.new_page()
-    context.close()
-    asyncio._set_running_loop(None)  # Playwright leaves its loop behind, other tests want their own
+    return browser.new_context(locale="zh-CN").new_page()
 
 
 @pytest.fixture

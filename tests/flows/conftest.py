@@ -1,9 +1,9 @@
 """People and clients of the flow tests; those that a test spoils are made anew."""
 
 import pytest
-from tests.support.servers import YimenServer
 
 from tests.support.citizen import Citizen, add_citizen, add_client
+from tests.support.servers import YimenServer
 from tests.support.visitor import Rp
 
 _made: dict[tuple[str, str], object] = {}

@@ -11,10 +11,10 @@ from urllib.parse import parse_qs
 
 import httpx2
 import pytest
-from tests.support.servers import YimenServer
 
 from tests.flows.test_code_flow import claims_of
 from tests.support.citizen import Citizen, add_citizen, add_client
+from tests.support.servers import YimenServer
 from tests.support.visitor import Rp, Visitor, answer_of, sign_in
 
 OUT = "https://rp.example.test/out"

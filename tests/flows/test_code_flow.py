@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.support.servers import YimenServer
 
 from tests.support.citizen import Citizen
+from tests.support.servers import YimenServer
 from tests.support.visitor import REDIRECT_URI, Rp, Visitor, answer_of, sign_in
 
 

@@ -208,7 +208,8 @@ def test_hostile_input_is_never_a_server_error(server: YimenServer, rp: Rp) -> N
     ]
     host = urlsplit(server.url).netloc
     headers = [b"", b"Authorization: Basic \xff\xfe\r\n", b"Authorization: Bearer " + b"." * 3_000 + b"\r\n",
-               b"Cookie: __Host-yimen_session=\xff; __Host-yimen_browser=\x80\r\n", b"Accept-Language: \xff,*;q=9\r\n"]  # fmt: skip
+               b"Cookie: __Host-yimen_session=\xff; __Host-yimen_browser=\x80\r\n",
+               b"Accept-Language: \xff,*;q=9\r\n"]  # fmt: skip
     for _ in range(1_000):
         method, path, query = chance.choice(seeds)
         pairs = query.encode().split(b"&")
@@ -234,6 +235,6 @@ def test_hostile_input_is_never_a_server_error(server: YimenServer, rp: Rp) -> N
                    b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n" % len(parameters)
                    + extra + b"\r\n" + parameters)  # fmt: skip
         answer = send(server, raw)
-        assert answer.split()[1:2] and answer.split()[1] < b"500", (raw[:500], answer[:300])
+        assert answer[:12] < b"HTTP/1.1 500", (raw[:500], answer[:300])
         assert b"Location: https://evil" not in answer
     assert httpx2.get(f"{server.url}/healthz", trust_env=False).status_code == 200
