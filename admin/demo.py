@@ -3,8 +3,10 @@
 Nothing here is real: the numbers have division codes that do not exist, the phones and addresses lead nowhere.
 """
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +22,7 @@ from clients import registry
 from idp import accounts, mandates, organizations
 from idp.authn import password
 from idp.context import Context
-from idp.errors import NotFound
+from idp.errors import ConfigError, NotFound
 from idp.models import Account
 
 PASSWORD = "open-the-door-26"
@@ -88,6 +90,7 @@ SERVICES = (
     Service("social_security", "社会保险", "Social Security", 2),
 )
 LANDING_OFFSET = 3
+START_SECONDS = 30
 
 
 # --- data
@@ -163,11 +166,10 @@ def _service(context: Context, session: Session, service: Service, port: int) ->
         "client_name": service.name,
         "client_name#en": service.name_en,
         "redirect_uris": [f"{address}/callback"],
-        "post_logout_redirect_uris": [f"{address}/"],
+        "post_logout_redirect_uris": [f"{address}/signed-out"],
         "backchannel_logout_uri": f"{address}/backchannel-logout",
         "backchannel_logout_session_required": True,
         "grant_types": ["authorization_code", "refresh_token"],
-        "policy_uri": f"{address}/privacy",
     }
     folder = context.config.data_dir / "demo"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -215,8 +217,10 @@ def running_demo(context: Context, host: str, port: int) -> Iterator[None]:
     described = context.config.data_dir / "demo" / "landing.json"
     _write_private(described, json.dumps(data, ensure_ascii=False, indent=2))
     processes = [subprocess.Popen(command) for command in _commands(data, described, host, port)]
-    _tell(data, port)
     try:
+        for process, offset in zip(processes, [*(service.offset for service in SERVICES), LANDING_OFFSET], strict=True):
+            _wait_for(process, host, port + offset)
+        _tell(data, port)
         yield
     finally:
         _end(processes)
@@ -236,6 +240,16 @@ def _commands(data: Mapping[str, Any], described: Path, host: str, port: int) ->
         sys.executable, "-m", "clients.examples.landing",
         "--host", host, "--port", str(port + LANDING_OFFSET), "--data", str(described),
     ]  # fmt: skip
+
+
+def _wait_for(process: subprocess.Popen[bytes], host: str, port: int) -> None:
+    """Return when a service listens: nobody is told an address where nobody answers. Raises ConfigError."""
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
+            return
+        time.sleep(0.05)
+    raise ConfigError(f"the demo service on port {port} did not start; is the port taken?")
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:

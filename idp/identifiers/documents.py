@@ -7,8 +7,8 @@ from idp.identifiers.common import PROVINCES, Checked, accepted, clean, is_place
 
 # Eight lifelong digits, perhaps two that count replacements.
 _HKMO_PERMIT = re.compile(r"([HM][0-9]{8})(?:[0-9]{2})?")
-# Eight lifelong digits; the old form adds two digits and the place of issue in brackets.
-_TW_PERMIT = re.compile(r"([0-9]{8})(?:[0-9]{2}\([A-Z]\))?")
+# Eight lifelong digits; the old form adds two digits that count issues and mostly a letter in brackets.
+_TW_PERMIT = re.compile(r"([0-9]{8})(?:[0-9]{2}(?:\([A-Z]\))?)?")
 # Country, province and place, YYMMDD, order digit, check digit.
 _FPR2017 = re.compile(r"[A-Z]{3}[0-9]{12}")
 _FPR_WEIGHTS = (7, 3, 1) * 4 + (7, 3)
@@ -28,7 +28,8 @@ def check_hkmo_permit(text: str) -> Checked:
 def check_tw_permit(text: str) -> Checked:
     """Read a mainland travel permit of Taiwan residents; canonical are the eight lifelong digits.
 
-    Ten digits without the bracketed letter may be a cut form of something else. Code: PERMIT_FORMAT.
+    An old ten-digit number that lost two leading zeros looks like a lifelong one: the form cannot tell.
+    Code: PERMIT_FORMAT.
     """
     return _lifelong(_TW_PERMIT, text)
 

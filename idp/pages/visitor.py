@@ -84,7 +84,7 @@ class Visitor:
     @property
     def here(self) -> str:
         """Where this page is, for the way back after changing language or print."""
-        kept = [(name, value) for name, value in self.request.query if name in ("interaction", "kind")]
+        kept = [(name, value) for name, value in self.request.query if name in ("interaction", "kind", "session")]
         if self.request.method == "POST" and self.asked:
             kept = [("interaction", self.asked.id)]
         query = "&".join(f"{name}={value}" for name, value in kept if value.replace("-", "").replace("_", "").isalnum())

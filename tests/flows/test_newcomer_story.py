@@ -30,13 +30,19 @@ def sign_in(page: Page) -> None:
     page.locator("#login-submit").click()
 
 
+def agree(page: Page) -> None:
+    """Consent, where it is asked: it is remembered from one story to the next."""
+    if page.locator("#consent-approve").count():
+        page.locator("#consent-approve").click()
+
+
 def walk_the_story(page: Page, demo: YimenServer) -> None:
     """Sign in at the first system, be known at the second, act for a company there, leave both."""
     fund, social = address(demo, 1), address(demo, 2)
     page.goto(fund)
     page.locator("#signin").click()
     sign_in(page)
-    page.locator("#consent-approve").click()
+    agree(page)
     expect(page).to_have_url(re.compile(re.escape(fund)))
     expect(page.locator("#me-name")).to_contain_text("林")
     first_subject = page.locator("#me-sub").inner_text()
@@ -45,7 +51,7 @@ def walk_the_story(page: Page, demo: YimenServer) -> None:
     if page.locator("#signin").count():
         page.locator("#signin").click()
     assert page.locator("#login-form").count() == 0, "asked to sign in a second time"
-    page.locator("#consent-approve").click()
+    agree(page)
     expect(page.locator("#me-name")).to_contain_text("林")
     assert page.locator("#me-sub").inner_text() != first_subject, "both systems know the person by one name"
 
@@ -53,8 +59,7 @@ def walk_the_story(page: Page, demo: YimenServer) -> None:
     assert page.locator("input[name=acting_for]:checked").count() == 0
     page.locator("#acting-form label", has_text="示例科技").locator("input").check()
     page.locator("#acting-submit").click()
-    if page.locator("#consent-approve").count():
-        page.locator("#consent-approve").click()
+    agree(page)
     expect(page.locator("#me-acting")).to_contain_text("广州示例科技有限公司")
 
     page.locator("#signout").click()
@@ -98,7 +103,6 @@ def test_redirect_to_a_system_passes_the_shipped_policy(page: Page, demo: YimenS
     page.goto(address(demo, 1))
     page.locator("#signin").click()
     sign_in(page)
-    if page.locator("#consent-approve").count():
-        page.locator("#consent-approve").click()
+    agree(page)
     expect(page.locator("#me-name")).to_be_visible()
     assert refused == []

@@ -301,9 +301,13 @@ def test_fpr2017_rule_gives_code(text, code):
     assert identifiers.check_fpr2017(text).code == code
 
 
-@pytest.mark.parametrize("text", ["0561682001", "0561682001D", "05616820(D)", "00000000", "056168200"])
+@pytest.mark.parametrize("text", ["0561682001D", "561682001", "05616820(D)", "00000000", "056168200"])
 def test_tw_permit_other_form_is_refused(text):
     assert identifiers.check_tw_permit(text).code == "PERMIT_FORMAT"
+
+
+def test_tw_permit_ten_digits_give_the_lifelong_part():
+    assert identifiers.check_tw_permit("0561682001").canonical == "05616820"
 
 
 @pytest.mark.parametrize("text", ["H123456780", "H00000000", "HM2345678", "1H2345678"])

@@ -28,9 +28,10 @@ def install_missing() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         install_packages(missing_packages())
         node, npm = find_node() or install_node()
-        NODE.parent.mkdir(parents=True, exist_ok=True)
-        NODE.unlink(missing_ok=True)
-        NODE.symlink_to(node)
+        if NODE.resolve() != Path(node).resolve():
+            NODE.parent.mkdir(parents=True, exist_ok=True)
+            NODE.unlink(missing_ok=True)
+            NODE.symlink_to(node)
         for name in NODE_FOLDERS:
             install_node_packages(name, npm)
 

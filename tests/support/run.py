@@ -15,6 +15,7 @@ from tests.support.services import postgres, redis_server
 
 def main(arguments: list[str]) -> int:
     """The exit status of pytest, or 1 when something has to be installed by hand."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell had told us to ignore it
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         install_missing()

@@ -1,0 +1,1 @@
+"""Runnable examples: strangers that speak HTTP and OpenID Connect and import nothing of ours."""
