@@ -121,9 +121,10 @@ def prepare(context: Context, port: int) -> dict[str, Any]:
 
 
 def _person(context: Context, session: Session, person: DemoPerson) -> Account:
-    known = accounts.find_for_login(context, session, person.phone)
-    if known is not None:
-        return known
+    for typed in (person.number, person.phone):
+        known = accounts.find_for_login(context, session, typed)
+        if known is not None:
+            return known
     account = accounts.register(
         context,
         session,

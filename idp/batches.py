@@ -68,6 +68,7 @@ class Queue:
             await asyncio.sleep(0)  # one tick of gathering makes batches two to three times larger
             batch, self._waiting = self._waiting[:BATCH_LIMIT], self._waiting[BATCH_LIMIT:]
             await self._answer(batch)
+        self._task = None
 
     async def _answer(self, batch: list[Entry]) -> None:
         try:
@@ -175,6 +176,7 @@ class SqliteExecutor:
         self._path, self._writes = path, writes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer" if writes else "sqlite-reader")
         self._connection: sqlite3.Connection | None = None
+        self._closed = False
 
     async def run(self, entries: Sequence[Entry]) -> list[list[Any]]:
         try:
@@ -204,6 +206,10 @@ class SqliteExecutor:
         return rows
 
     async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+
         def end() -> None:
             if self._connection is not None:
                 self._connection.close()

@@ -5,11 +5,11 @@ seals; every version opens.
 """
 
 import base64
-import binascii
 import contextlib
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +21,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from idp.errors import ConfigError, YimenError
+
+LAST_VERSION = 65_535  # two bytes before each sealed field
+_LINE = re.compile(r"([1-9][0-9]{0,4}) ([A-Za-z0-9+/]{43}=)")
 
 
 class MasterKeyError(ConfigError):
@@ -45,26 +48,19 @@ class Vault:
         if create and not path.exists():
             _create(path)
         try:
-            mode, text = path.stat().st_mode, path.read_text(encoding="ascii")
+            with path.open(encoding="ascii") as file:
+                mode, text = os.fstat(file.fileno()).st_mode, file.read()
         except (OSError, UnicodeDecodeError):
             raise MasterKeyError(f"the master key file {path} is missing or cannot be read") from None
         if mode & 0o077:
             raise MasterKeyError(f"the master key file {path} may be read by others; run: chmod 600 {path}")
-        masters = {}
-        for line in text.splitlines():
-            try:
-                version, _, key = line.partition(" ")
-                masters[int(version)] = base64.b64decode(key, validate=True)
-            except (ValueError, binascii.Error):
-                raise MasterKeyError(f"the master key file {path} is malformed") from None
-        if not masters or any(len(key) != 32 for key in masters.values()) or not 0 < min(masters) <= 65_535:
-            raise MasterKeyError(f"the master key file {path} is malformed")
-        return cls(masters)
+        return cls(_parse(path, text))
 
     def _derive(self, version: int, purpose: str) -> bytes:
         return HKDF(hashes.SHA256(), 32, None, f"yimen {purpose}".encode()).derive(self._masters[version])
 
-    # Indexes, subjects and handles stay under the oldest version: an index must be findable while fields are resealed.
+    # Indexes, subjects and handles stay under the lowest version, the first line of the file: what was written under
+    # an older key must stay findable while the fields are sealed anew, and a version that is added changes no subject.
 
     def derive(self, purpose: str) -> bytes:
         """A key of 32 bytes for one purpose."""
@@ -94,12 +90,44 @@ class Vault:
         return hmac.new(self.derive(f"index {column}"), f"{column}\0{value}".encode(), hashlib.sha256).digest()
 
 
+def _parse(path: Path, text: str) -> dict[int, bytes]:
+    """The keys of a master key file by version. Errors name the line and never show it."""
+    masters: dict[int, bytes] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        found = _LINE.fullmatch(line)
+        if found is None or int(found[1]) > LAST_VERSION or int(found[1]) in masters:
+            raise MasterKeyError(f"the master key file {path} is malformed in line {number}")
+        masters[int(found[1])] = base64.b64decode(found[2])
+    if not masters:
+        raise MasterKeyError(f"the master key file {path} is empty")
+    return masters
+
+
 def _create(path: Path) -> None:
-    """A new master key, readable by its owner alone. Of two starts at once one makes it."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """A new master key, readable by its owner alone. Of two starts at once one makes it.
+
+    It is on the disk before anything is sealed: whatever was sealed under a key that a power cut took is lost.
+    """
     draft = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-        file.write(f"1 {base64.b64encode(secrets.token_bytes(32)).decode()}\n")
-    with contextlib.suppress(FileExistsError):
-        os.link(draft, path)
-    draft.unlink()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            file.write(f"1 {base64.b64encode(secrets.token_bytes(32)).decode()}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise MasterKeyError(f"the master key file {path} cannot be created: {error.strerror}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

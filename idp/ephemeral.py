@@ -5,21 +5,26 @@ Forgetting may only ever deny: whatever must stay spent, revoked or ended is a r
 
 import asyncio
 import contextlib
+import heapq
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import redis.asyncio
 import redis.asyncio.cluster
+from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
+from redis.exceptions import ClusterDownError, RedisClusterException, RedisError
+from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import TimeoutError as Silent
 
-from idp.errors import Unavailable
+from idp.errors import ConfigError, Unavailable
 
 PREFIX = "yimen:"
 MEMORY_LIMIT = 200_000  # entries
-TIMEOUT_SECONDS = 0.5
+TIDY_STEPS = 4  # for each write, so that no write waits for a great sweep
+TIMEOUT_SECONDS = 0.5  # to connect, and for an answer
+TRIP_SECONDS = 1.0  # with everything: connect, say hello, send again, look for the nodes of a cluster
 CIRCUIT_FAILURES = 3
 CIRCUIT_SECONDS = 1.0
 
@@ -46,16 +51,20 @@ class Ephemeral(Protocol):
 
 
 def open_ephemeral(redis_url: str) -> Ephemeral:
-    """The store that a setting names: Redis, a Redis cluster, or this process when it is empty."""
-    return RedisEphemeral(redis_client(redis_url)) if redis_url else MemoryEphemeral()
+    """The store that a setting names: Redis, a Redis cluster, or this process when it is empty. Raises ConfigError."""
+    try:
+        return RedisEphemeral(redis_client(redis_url)) if redis_url else MemoryEphemeral()
+    except (ValueError, RedisClusterException):
+        raise ConfigError("YIMEN_REDIS_URL is not an address of Redis") from None
 
 
 class MemoryEphemeral:
-    """A dictionary for the embedded default. Bounded: at the limit the oldest entries go first."""
+    """A dictionary for the embedded default. Bounded: at the limit the entry that ends soonest makes room."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, limit: int = MEMORY_LIMIT) -> None:
         self._clock, self._limit = clock, limit
         self._entries: dict[str, tuple[bytes, float]] = {}
+        self._ends: list[tuple[float, str]] = []  # a heap; an item without an entry of that end is stale
 
     def _living(self, key: str) -> tuple[bytes, float] | None:
         entry = self._entries.get(key)
@@ -65,18 +74,27 @@ class MemoryEphemeral:
         return entry
 
     def _set(self, key: str, value: bytes, end: float) -> None:
-        self._entries.pop(key, None)
-        if len(self._entries) >= self._limit:
-            self._make_room()
+        known = self._entries.get(key)
+        self._tidy(self._limit if known else self._limit - 1)
         self._entries[key] = (value, end)
+        if known is None or known[1] != end:
+            heapq.heappush(self._ends, (end, key))
 
-    def _make_room(self) -> None:
-        """Drop what has expired, and the oldest tenth when nothing has."""
-        now = self._clock()
-        self._entries = {key: entry for key, entry in self._entries.items() if entry[1] > now}
-        surplus = len(self._entries) - self._limit + self._limit // 10
-        for key in list(self._entries)[: max(surplus, 0)]:
-            del self._entries[key]
+    def _tidy(self, most: int) -> None:
+        """Take a few steps from the soonest end on, and as many as it takes to be left with `most` entries."""
+        now, steps = self._clock(), 0
+        while self._ends and (steps < TIDY_STEPS or len(self._entries) > most):
+            end, key = self._ends[0]
+            living = key in self._entries and self._entries[key][1] == end
+            if living and end > now and len(self._entries) <= most:
+                break
+            heapq.heappop(self._ends)
+            if living:
+                del self._entries[key]
+            steps += 1
+        if len(self._ends) > 2 * len(self._entries) + 1_000:  # entries taken away or put anew left most of it behind
+            self._ends = [(end, key) for key, (_, end) in self._entries.items()]
+            heapq.heapify(self._ends)
 
     async def get(self, key: str) -> bytes | None:
         entry = self._living(key)
@@ -110,92 +128,108 @@ class MemoryEphemeral:
 
 
 def redis_client(url: str) -> Any:
-    """A client with short limits: the driver's defaults hold a login for tens of seconds (libraries: redis-py)."""
+    """A client with short limits; the driver's own hold a login for many seconds.
+
+    A lost connection is tried again once. Silence is not: the command may have run, and waiting twice is too long.
+    """
     options: dict[str, Any] = {
         "socket_timeout": TIMEOUT_SECONDS,
         "socket_connect_timeout": TIMEOUT_SECONDS,
-        "retry": Retry(NoBackoff(), 1),
+        "retry": Retry(NoBackoff(), 1, (Disconnected,)),
     }
     if url.startswith("redis+cluster://"):
         return redis.asyncio.cluster.RedisCluster.from_url(url.replace("redis+cluster", "redis", 1), **options)
     return redis.asyncio.from_url(url, **options)
 
 
-Command = tuple[str, tuple[Any, ...]]
+Command = tuple[Any, ...]
 
 
 class RedisEphemeral:
     """Redis. Commands of one event-loop tick leave together in one pipeline.
 
-    A caller that goes away never leaves an answer behind for the next one: the trip belongs to no caller.
+    A caller that goes away never leaves an answer behind for the next one: the trip belongs to no caller. After
+    CIRCUIT_FAILURES failed trips in a row nobody waits for CIRCUIT_SECONDS; then a single trip finds out more.
     """
 
     def __init__(self, client: Any) -> None:
         self._client = client
-        self._waiting: list[tuple[Command, asyncio.Future[Any]]] = []
+        self._waiting: list[tuple[Sequence[Command], asyncio.Future[list[Any]]]] = []
         self._trip: asyncio.Task[None] | None = None
         self._failures, self._closed_until = 0, 0.0
 
-    async def _command(self, name: str, *arguments: Any) -> Any:
-        if self._failures >= CIRCUIT_FAILURES and time.monotonic() < self._closed_until:
+    async def _ask(self, *commands: Command) -> list[Any]:
+        """The answers to commands on one key, which leave together. Raises Unavailable."""
+        under_way = self._trip is not None and not self._trip.done()
+        if self._failures >= CIRCUIT_FAILURES and (under_way or time.monotonic() < self._closed_until):
             raise Unavailable(detail="redis: circuit open")
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append(((name, arguments), answer))
-        if self._trip is None or self._trip.done():
+        answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((commands, answer))
+        if not under_way:
             self._trip = asyncio.create_task(self._drain())
-        return await answer
+        answers = await answer
+        for value in answers:
+            if isinstance(value, Exception):  # its name alone: the text may repeat a key or a value
+                raise Unavailable(detail=f"redis: {type(value).__name__}")
+        return answers
 
     async def _drain(self) -> None:
         while self._waiting:
             await asyncio.sleep(0)  # one tick of gathering
             batch, self._waiting = self._waiting, []
             try:
-                async with asyncio.timeout(TIMEOUT_SECONDS * 2):
-                    answers = await self._send([command for command, _ in batch])
-            except (RedisError, OSError, TimeoutError) as error:
+                async with asyncio.timeout(TRIP_SECONDS):
+                    answers = await self._send([command for commands, _ in batch for command in commands])
+            except Exception as error:  # whatever the driver raises: nobody may be left waiting
                 self._failures += 1
                 self._closed_until = time.monotonic() + CIRCUIT_SECONDS
-                answers = [Unavailable(detail=f"redis: {type(error).__name__}")] * len(batch)
+                batch += self._waiting  # they have waited for this trip; they need not wait for another
+                self._waiting = []
+                answers = [error] * sum(len(commands) for commands, _ in batch)
             else:
                 self._failures = 0
-            for (_, answer), value in zip(batch, answers, strict=True):
-                if answer.done():
-                    continue
-                if isinstance(value, Exception):
-                    answer.set_exception(value if isinstance(value, Unavailable) else Unavailable(detail=str(value)))
-                else:
-                    answer.set_result(value)
+            rest = iter(answers)
+            for commands, answer in batch:
+                share = [next(rest) for _ in commands]
+                if not answer.done():
+                    answer.set_result(share)
 
-    async def _send(self, commands: list[Command]) -> list[Any]:
+    async def _send(self, commands: Sequence[Command]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
-        for name, arguments in commands:
-            getattr(pipeline, name)(*arguments)
+        for command in commands:
+            pipeline.execute_command(*command)
         answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        lost = [value for value in answers if isinstance(value, Disconnected | Silent | ClusterDownError)]
+        if lost:  # only a cluster says so in its answers; closed, its client looks for the nodes again
+            await self._client.aclose()
+            if len(lost) == len(answers):
+                raise lost[0]
         return answers
 
     async def get(self, key: str) -> bytes | None:
-        value: bytes | None = await self._command("get", PREFIX + key)
+        value: bytes | None
+        [value] = await self._ask(("GET", PREFIX + key))
         return value
 
     async def put(self, key: str, value: bytes, ttl: int) -> None:
-        await self._command("set", PREFIX + key, value, ttl)
+        await self._ask(("SET", PREFIX + key, value, "EX", ttl))
 
     async def add(self, key: str, value: bytes, ttl: int) -> bool:
-        return bool(await self._command("set", PREFIX + key, value, ttl, None, True))
+        [done] = await self._ask(("SET", PREFIX + key, value, "EX", ttl, "NX"))
+        return bool(done)
 
     async def pop(self, key: str) -> bytes | None:
-        value: bytes | None = await self._command("getdel", PREFIX + key)
+        value: bytes | None
+        [value] = await self._ask(("GETDEL", PREFIX + key))
         return value
 
     async def incr(self, key: str, ttl: int) -> int:
-        """Both commands leave in one pipeline; `nx` lets the time count from the first increment (Redis 7.0)."""
-        count, _ = await asyncio.gather(
-            self._command("incr", PREFIX + key), self._command("expire", PREFIX + key, ttl, True)
-        )
+        """NX lets the time count from the first increment (Redis 7.0), and mends a counter that lost its end."""
+        count, _ = await self._ask(("INCR", PREFIX + key), ("EXPIRE", PREFIX + key, ttl, "NX"))
         return int(count)
 
     async def ping(self) -> None:
-        await self._command("get", PREFIX + "ping")
+        await self._ask(("GET", PREFIX + "ping"))
 
     async def close(self) -> None:
         if self._trip is not None:

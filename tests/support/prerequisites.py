@@ -64,8 +64,9 @@ def install_packages(packages: list[str]) -> None:
     environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     apt = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]
     for command in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
-        done = subprocess.run([*apt, *command], env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        done = subprocess.run([*apt, *command], env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode != 0 and command != ["update"]:
+            print(done.stdout, done.stderr, sep="", file=sys.stderr)
             raise by_hand
 
 
