@@ -12,25 +12,22 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
 
-from clients.examples.web_hall import HEADERS, HERE, PAGES
+from clients.examples.look import render, static_files
 
 
 def create_app(data: Mapping[str, Any]) -> Starlette:
-    """A page that shows `data`: issuer, password, services and accounts."""
+    """A page that shows `data`: issuer, password, services and accounts.
+
+    A service has name, name_en and url; an account login, name, note and note_en.
+    """
 
     async def home(request: Request) -> Response:
-        wanted = request.query_params.get("lang") or request.headers.get("accept-language", "zh")
-        chinese = not wanted.lower().startswith("en")
-        body = PAGES.get_template("landing.html").render(
-            t=lambda zh, en: zh if chinese else en, chinese=chinese, name="一门 · Yimen", data=data
-        )
-        return HTMLResponse(body, headers=HEADERS)
+        return render(request, "landing.html", name="一门 · Yimen", data=data)
 
-    return Starlette(routes=[Route("/", home), Mount("/static", StaticFiles(directory=HERE / "static"))])
+    return Starlette(routes=[Route("/", home), Mount("/static", static_files())])
 
 
 def main() -> None:

@@ -34,9 +34,12 @@ def post_login(context: Context, request: Request, db: Session) -> Response:
     problem = _missing(typed, request.value("password"), kind, organization)
     if problem:
         return _show(visitor, db, kind=kind, identifier=typed, organization=organization, error=problem)
-    account = _authenticate(context, typed, request.value("password"))
-    if account is None:
-        audit.record(context, db, "session:login:refused", result="refused", detail={"method": "password"})
+    account, right = _authenticate(context, typed, request.value("password"))
+    if account is None or not right:
+        known = account.id if account else None
+        audit.record(
+            context, db, "session:login:refused", account=known, result="refused", detail={"method": "password"}
+        )
         return _show(visitor, db, kind=kind, identifier=typed, organization=organization, error="login_failed")
     return _start(visitor, db, account, organization if kind == "org" else "")
 
@@ -49,12 +52,12 @@ def _missing(typed: str, secret: str, kind: str, organization: str) -> str:
     return "" if secret else "password_missing"
 
 
-def _authenticate(context: Context, typed: str, secret: str) -> Account | None:
-    """The account, when the password is right and it may sign in. The same work for every other case, and no
-    transaction that writes is open while the password is being hashed."""
+def _authenticate(context: Context, typed: str, secret: str) -> tuple[Account | None, bool]:
+    """Whose account that is, and whether the password is right and it may sign in. Every case costs the same work,
+    and no transaction that writes is open while the password is being hashed."""
     with context.database.session(write=False) as reading:
         account = accounts.find_for_login(context, reading, typed)
-        return account if password.check(context, reading, account, secret) else None
+        return account, password.check(context, reading, account, secret)
 
 
 def _start(visitor: Visitor, db: Session, account: Account, organization: str) -> Response:

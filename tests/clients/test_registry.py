@@ -1,0 +1,344 @@
+"""Clients: what may be registered, what is refused by name, and how secrets change over."""
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from clients import registry
+from clients.metadata import InvalidClientMetadata, InvalidRedirectUri
+from clients.registry import Registered, WrongState
+from idp.context import Context
+from idp.errors import InvalidInput, NotFound
+from idp.models import Client, ClientSecret
+from idp.oidc import client, store
+from idp.oidc.client import RelyingParty
+from idp.outgoing import Outgoing
+from tests.support.context import events
+
+CALLBACK = "https://rp.example.test/cb"
+
+
+def create(context: Context, db: Session, profile: str = "baseline", **metadata: Any) -> Registered:
+    given = {"client_name": "公积金", "redirect_uris": [CALLBACK], **metadata}
+    return registry.create(context, db, metadata=given, profile=profile)
+
+
+def seen_by_endpoints(context: Context, db: Session, client_id: str) -> RelyingParty:
+    party = client.build(store.CLIENT.run(db, client=client_id), context.now())
+    assert party is not None
+    return party
+
+
+# --- create
+
+
+def test_create_with_the_least_gives_safe_defaults(context: Context, db: Session) -> None:
+    made = create(context, db)
+    described = registry.describe(made.client)
+    assert described["token_endpoint_auth_method"] == "client_secret_basic"
+    assert described["grant_types"] == ["authorization_code"]
+    assert described["subject_type"] == "pairwise"
+    assert described["id_token_signed_response_alg"] == "RS256"
+    assert (described["profile"], described["status"]) == ("baseline", "active")
+    assert made.client.sector == "rp.example.test"
+    assert made.secret is not None
+    assert len(made.secret) >= 43
+    party = seen_by_endpoints(context, db, made.client.id)
+    assert party.check_client_secret(made.secret)
+    assert not party.check_client_secret(made.secret + "x")
+    assert party.check_redirect_uri(CALLBACK)
+    assert events(db) == ["client:registration:created"]
+    assert made.secret not in json.dumps([*vars(made.client).values()], default=str)
+
+
+def test_create_with_everything_keeps_everything(context: Context, db: Session) -> None:
+    metadata = {
+        "client_name": "公积金",
+        "client_name#en": "Housing Fund",
+        "client_name#zh-Hant": "公積金",
+        "redirect_uris": [CALLBACK, CALLBACK + "?x=1"],
+        "post_logout_redirect_uris": ["https://rp.example.test/out"],
+        "backchannel_logout_uri": "https://rp.example.test/logout",
+        "backchannel_logout_session_required": True,
+        "token_endpoint_auth_method": "client_secret_post",
+        "grant_types": ["authorization_code", "refresh_token"],
+        "response_types": ["code"],
+        "scope": "openid profile identity",
+        "subject_type": "public",
+        "id_token_signed_response_alg": "ES256",
+        "default_max_age": 3_600,
+        "require_auth_time": True,
+        "application_type": "web",
+        "client_uri": "https://rp.example.test/",
+        "policy_uri": "https://rp.example.test/privacy",
+        "tos_uri": "https://rp.example.test/terms",
+        "logo_uri": "https://rp.example.test/logo.png",
+        "contacts": ["ops@rp.example.test"],
+        "initiate_login_uri": "https://rp.example.test/start",
+    }
+    made = registry.create(context, db, metadata=metadata, profile="classic")
+    described = registry.describe(made.client)
+    assert {name: described[name] for name in metadata} == metadata
+    party = seen_by_endpoints(context, db, made.client.id)
+    assert (party.name("en"), party.name("zh-CN")) == ("Housing Fund", "公积金")
+
+
+def test_create_public_client_has_no_secret(context: Context, db: Session) -> None:
+    made = create(context, db, token_endpoint_auth_method="none")
+    assert made.secret is None
+    assert db.scalars(select(ClientSecret)).all() == []
+    with pytest.raises(InvalidInput, match="no secret"):
+        registry.rotate_secret(context, db, made.client.id)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "named"),
+    [
+        ({"colour": "red"}, "colour"),
+        ({"jwks": {"keys": []}}, "jwks"),
+        ({"jwks_uri": "https://rp.example.test/jwks"}, "jwks_uri"),
+        ({"sector_identifier_uri": "https://rp.example.test/s"}, "sector_identifier_uri is not supported yet"),
+        ({"client_id": "chosen"}, "client_id is assigned"),
+        ({"client_secret": "chosen"}, "client_secret is assigned"),
+        ({"client_name": ""}, "client_name"),
+        ({"client_name": "x" * 101}, "client_name"),
+        ({"client_name": "evil\u202ename"}, "client_name"),
+        ({"client_name": ["a"]}, "client_name"),
+        ({"client_name#": "a"}, "client_name#"),
+        ({"redirect_uris#en": [CALLBACK]}, "redirect_uris#en"),
+        ({"token_endpoint_auth_method": "private_key_jwt"}, "token_endpoint_auth_method"),
+        ({"grant_types": ["implicit"]}, "grant_types"),
+        ({"grant_types": ["refresh_token"]}, "grant_types"),
+        ({"grant_types": []}, "grant_types"),
+        ({"response_types": ["code", "id_token"]}, "response_types"),
+        ({"scope": "openid everything"}, "everything"),
+        ({"scope": ""}, "scope"),
+        ({"subject_type": "private"}, "subject_type"),
+        ({"id_token_signed_response_alg": "none"}, "id_token_signed_response_alg"),
+        ({"id_token_signed_response_alg": "HS256"}, "id_token_signed_response_alg"),
+        ({"default_max_age": -1}, "default_max_age"),
+        ({"default_max_age": True}, "default_max_age"),
+        ({"require_auth_time": "true"}, "require_auth_time"),
+        ({"application_type": "service"}, "application_type"),
+        ({"policy_uri": "http://rp.example.test/privacy"}, "policy_uri"),
+        ({"tos_uri": "javascript:alert(1)"}, "tos_uri"),
+        ({"logo_uri": "data:image/png;base64,AAAA"}, "logo_uri"),
+        ({"contacts": ["nobody"]}, "contacts"),
+        ({"contacts": "a@b.test"}, "contacts"),
+        ({"initiate_login_uri": "http://127.0.0.1/start"}, "initiate_login_uri"),
+        ({"backchannel_logout_uri": "https://rp.example.test/out#x"}, "backchannel_logout_uri"),
+        ({"backchannel_logout_uri": "ftp://rp.example.test/"}, "backchannel_logout_uri"),
+        ({"redirect_uris": [CALLBACK, "https://other.example.test/cb"]}, "share one host"),
+        ({"redirect_uris": [CALLBACK, "http://127.0.0.1/cb"]}, "share one host"),
+        ({"redirect_uris": [CALLBACK, CALLBACK]}, "redirect_uris"),
+        ({"redirect_uris": CALLBACK}, "redirect_uris"),
+        ({"redirect_uris": []}, "redirect_uris"),
+        ({"redirect_uris": [5]}, "redirect_uris"),
+    ],
+)
+def test_create_unknown_or_unfit_member_is_refused_by_name(
+    context: Context, db: Session, metadata: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(InvalidClientMetadata) as caught:
+        create(context, db, **metadata)
+    assert named in caught.value.message
+    assert caught.value.message.isascii()
+    assert caught.value.code == "invalid_client_metadata"
+    assert db.scalars(select(Client)).all() == []
+
+
+BAD_REDIRECTS = [
+    "https://rp.example.test/*",
+    "https://*.example.test/cb",
+    "https://rp.example.test/.*",
+    "https://rp.example.test/cb$",
+    "^https://rp.example.test/cb",
+    "https://rp.example.test/(a|b)",
+    "https://rp.example.test/[a-z]+",
+    "https://rp.example.test/{a}",
+    "https://rp.example.test/cb#x",
+    "https://rp.example.test/cb#",
+    "https://rp.example.test/a/../cb",
+    "https://rp.example.test/cb\\x",
+    "https://rp.example.test/c b",
+    "https://rp.example.test/cb ",
+    "https://rp.example.test/\u202ecb",
+    "https://rp.example.test:99999/cb",
+    "https://zhang@rp.example.test/cb",
+    "https://rp.exámple.test/cb",
+    "HTTPS://rp.example.test/cb",
+    "https:///cb",
+    "https:rp.example.test/cb",
+    "//rp.example.test/cb",
+    "/cb",
+    "cb",
+    "http://rp.example.test/cb",
+    "http://127.0.0.1.example.test/cb",
+    "javascript:alert(1)",
+    "javascript://rp.example.test/%0aalert(1)",
+    "data:text/html,x",
+    "vbscript:x",
+    "blob:https://rp.example.test/x",
+    "file:///etc/passwd",
+    "ftp://rp.example.test/",
+    "gov.gd.app:/cb",
+]
+
+
+@pytest.mark.parametrize("uri", BAD_REDIRECTS)
+@pytest.mark.parametrize("member", ["redirect_uris", "post_logout_redirect_uris"])
+def test_create_bad_redirect_uri_is_refused(context: Context, db: Session, member: str, uri: str) -> None:
+    with pytest.raises((InvalidRedirectUri, InvalidClientMetadata), match=member):
+        create(context, db, **{member: [uri]})
+
+
+@pytest.mark.parametrize("uri", ["javascript:x", "data:x", "app:/cb", "gov.gd.app://host/cb", "file:/x", "com..app:/x"])
+def test_create_native_client_needs_a_scheme_of_its_own(context: Context, db: Session, uri: str) -> None:
+    with pytest.raises(InvalidRedirectUri):
+        create(context, db, application_type="native", redirect_uris=[uri])
+
+
+@pytest.mark.parametrize(
+    "uris",
+    [
+        ["gov.gd.app:/cb", "http://127.0.0.1/cb", "http://[::1]/cb"],
+        ["http://127.0.0.1:8001/cb"],
+        ["http://localhost:3000/cb?x=a+b&y=%20"],
+    ],
+)
+def test_create_client_on_the_own_device_is_a_sector_of_its_own(context: Context, db: Session, uris: list[str]) -> None:
+    first = create(context, db, application_type="native", redirect_uris=uris)
+    second = create(context, db, application_type="native", redirect_uris=uris)
+    assert first.client.sector == first.client.id
+    assert second.client.sector == second.client.id
+
+
+def test_create_without_name_or_redirect_or_with_unknown_profile_is_refused(context: Context, db: Session) -> None:
+    with pytest.raises(InvalidClientMetadata, match="client_name"):
+        registry.create(context, db, metadata={"redirect_uris": [CALLBACK]})
+    with pytest.raises(InvalidRedirectUri, match="redirect_uris"):
+        registry.create(context, db, metadata={"client_name": "x"})
+    with pytest.raises(InvalidClientMetadata, match="fapi2 is not available"):
+        create(context, db, profile="fapi2")
+
+
+@pytest.mark.parametrize(
+    ("uri", "fits"),
+    [
+        ("http://127.0.0.1:8101/logout", True),
+        ("https://rp.example.test/logout", True),
+        ("http://rp.example.test/logout", False),
+        ("https://127.0.0.1:8443/logout", False),
+        ("https://10.1.2.3/logout", False),
+        ("https://169.254.169.254/latest", False),
+        ("https://rp.example.test:8443/logout", False),
+    ],
+)
+def test_create_logout_address_must_pass_the_guard(context: Context, db: Session, uri: str, fits: bool) -> None:
+    context = dataclasses.replace(context, outgoing=Outgoing(("127.0.0.1:8101",), None))
+    if fits:
+        create(context, db, backchannel_logout_uri=uri)
+        return
+    with pytest.raises(InvalidClientMetadata, match=r"backchannel_logout_uri: .* is not on the allow list"):
+        create(context, db, backchannel_logout_uri=uri)
+
+
+# --- change
+
+
+def test_rotate_secret_lets_the_old_one_overlap(context: Context, db: Session) -> None:
+    made = create(context, db)
+    old, new = str(made.secret), registry.rotate_secret(context, db, made.client.id, overlap_seconds=60)
+    party = seen_by_endpoints(context, db, made.client.id)
+    assert party.check_client_secret(old)
+    assert party.check_client_secret(new)
+    db.execute(update(ClientSecret).where(ClientSecret.last_four == old[-4:]).values(expires_at=context.now()))
+    party = seen_by_endpoints(context, db, made.client.id)
+    assert not party.check_client_secret(old)
+    assert party.check_client_secret(new)
+    registry.rotate_secret(context, db, made.client.id)
+    hashes = db.scalars(select(ClientSecret.hash)).all()
+    assert hashlib.sha256(old.encode()).digest() not in hashes
+    assert len(hashes) == 2
+
+
+def test_rotate_secret_without_overlap_ends_the_old_one_at_once(context: Context, db: Session) -> None:
+    made = create(context, db)
+    registry.rotate_secret(context, db, made.client.id, overlap_seconds=0)
+    assert not seen_by_endpoints(context, db, made.client.id).check_client_secret(str(made.secret))
+    with pytest.raises(InvalidInput):
+        registry.rotate_secret(context, db, made.client.id, overlap_seconds=-1)
+
+
+def test_suspend_and_resume_change_the_status_once(context: Context, db: Session) -> None:
+    made = create(context, db)
+    registry.suspend(context, db, made.client.id, "abuse")
+    assert not seen_by_endpoints(context, db, made.client.id).active
+    with pytest.raises(WrongState):
+        registry.suspend(context, db, made.client.id)
+    registry.resume(context, db, made.client.id)
+    assert seen_by_endpoints(context, db, made.client.id).active
+    with pytest.raises(WrongState):
+        registry.resume(context, db, made.client.id)
+
+
+def test_change_by_two_at_once_keeps_one(context: Context) -> None:
+    with context.database.session() as session:
+        made = create(context, session)
+    with context.database.session() as session:
+        stale = registry.get(session, made.client.id)
+        session.execute(update(Client).values(version=Client.version + 1).execution_options(synchronize_session=False))
+        with pytest.raises(WrongState, match="meanwhile"):
+            registry._replace(session, stale, updated_at=0)
+
+
+def test_change_replaces_metadata_and_keeps_what_people_are_known_by(context: Context, db: Session) -> None:
+    made = create(context, db, contacts=["a@b.test"])
+    metadata = {"client_name": "社保", "redirect_uris": [CALLBACK + "2"]}
+    changed = registry.change(context, db, made.client.id, metadata=metadata)
+    described = registry.describe(changed)
+    assert (described["client_name"], "contacts" in described) == ("社保", False)
+    assert changed.version == 2
+    party = seen_by_endpoints(context, db, made.client.id)
+    assert party.name("zh-CN") == "社保"
+    assert not party.check_redirect_uri(CALLBACK)
+    assert registry.change(context, db, made.client.id, metadata=metadata).version == 2
+    for forbidden in (
+        {"redirect_uris": ["https://other.example.test/cb"]},
+        {"subject_type": "public"},
+        {"token_endpoint_auth_method": "none"},
+    ):
+        with pytest.raises(InvalidClientMetadata, match="register a new client"):
+            registry.change(context, db, made.client.id, metadata={**metadata, **forbidden})
+
+
+def test_grant_scope_needs_a_guarded_scope_and_a_basis(context: Context, db: Session) -> None:
+    made = create(context, db)
+    asked = "openid identity_number"
+    assert seen_by_endpoints(context, db, made.client.id).get_allowed_scope(asked) == "openid"
+    registry.grant_scope(context, db, made.client.id, "identity_number", " 社会保险法  第五十八条 ")
+    assert seen_by_endpoints(context, db, made.client.id).get_allowed_scope(asked) == asked
+    assert registry.legal_bases(db, made.client.id) == {"identity_number": "社会保险法 第五十八条"}
+    registry.grant_scope(context, db, made.client.id, "identity_number", "another")
+    assert registry.legal_bases(db, made.client.id) == {"identity_number": "another"}
+    for scope, basis in (("openid", "x"), ("identity_number", " "), ("identity_number", "x" * 501)):
+        with pytest.raises(InvalidInput):
+            registry.grant_scope(context, db, made.client.id, scope, basis)
+
+
+def test_unknown_client_is_not_found(context: Context, db: Session) -> None:
+    for attempt in (registry.suspend, registry.resume, registry.rotate_secret):
+        with pytest.raises(NotFound):
+            attempt(context, db, "c0")
+    with pytest.raises(NotFound):
+        registry.grant_scope(context, db, "c0", "identity_number", "x")
+
+
+def test_list_all_gives_every_client(context: Context, db: Session) -> None:
+    made = {create(context, db).client.id for _ in range(3)}
+    assert {found.id for found in registry.list_all(db)} == made
