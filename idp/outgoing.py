@@ -25,7 +25,8 @@ from idp.errors import ConfigError, YimenError
 
 CONNECT_SECONDS = 3.0
 TOTAL_SECONDS = 10.0
-PER_HOST = 4
+PER_HOST = 4  # calls at once
+CONNECTIONS = 200  # of all hosts: a few silent ones must not hold up the others
 ANSWER_LIMIT = 65_536
 ADDRESSES_TRIED = 4  # of one name; each must be permitted
 
@@ -282,7 +283,7 @@ class Outgoing:
             transport = httpx2.AsyncHTTPTransport(verify=trust, trust_env=False)
             transport._pool = httpcore2.AsyncConnectionPool(
                 ssl_context=trust,
-                max_connections=None,  # PER_HOST bounds them: a few silent hosts must not hold up all others
+                max_connections=CONNECTIONS,
                 max_keepalive_connections=20,
                 keepalive_expiry=5.0,
                 network_backend=self._guard,
