@@ -6,6 +6,7 @@ Nothing here is real: the numbers have division codes that do not exist, the pho
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -217,7 +218,7 @@ def running_demo(context: Context, host: str, port: int) -> Iterator[None]:
     data = prepare(context, port)
     described = context.config.data_dir / "demo" / "landing.json"
     _write_private(described, json.dumps(data, ensure_ascii=False, indent=2))
-    processes = [subprocess.Popen(command) for command in _commands(data, described, host, port)]
+    processes = [subprocess.Popen([*_bound(), *command]) for command in _commands(data, described, host, port)]
     try:
         for process, offset in zip(processes, [*(service.offset for service in SERVICES), LANDING_OFFSET], strict=True):
             _wait_for(process, host, port + offset)
@@ -225,6 +226,11 @@ def running_demo(context: Context, host: str, port: int) -> Iterator[None]:
         yield
     finally:
         _end(processes)
+
+
+def _bound() -> list[str]:
+    """Words before a command that let it end with us, even when we are killed; none where there is no setpriv."""
+    return ["setpriv", "--pdeathsig", "TERM", "--"] if shutil.which("setpriv") else []
 
 
 def _commands(data: Mapping[str, Any], described: Path, host: str, port: int) -> Iterator[list[str]]:

@@ -79,6 +79,9 @@ class Queue:
                 return
             for entry in batch:  # find the poisoned one alone, spare its neighbours
                 await self._answer([entry])
+        except Unavailable as error:
+            log.warning("the database does not answer", extra={"fields": {"detail": error.detail}})
+            self._fail(batch, error)
         except Exception as error:  # every waiting request must get an answer, whatever happened
             log.exception("batch failed")
             self._fail(batch, Unavailable(detail=type(error).__name__))
@@ -115,8 +118,8 @@ class PostgresExecutor:
     # psycopg.errors of one bad member: bad data, a broken constraint, a deadlock between two workers' batches
     POISON = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.DeadlockDetected)
 
-    def __init__(self, conninfo: str) -> None:
-        self._conninfo = conninfo
+    def __init__(self, conninfo: str, *, reads: bool) -> None:
+        self._conninfo, self._reads = conninfo, reads
         self._connection: psycopg.AsyncConnection[Any] | None = None
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
@@ -131,12 +134,22 @@ class PostgresExecutor:
         return self._connection
 
     async def run(self, entries: Sequence[Entry]) -> list[list[Any]]:
+        """A read may be asked again on a fresh connection; a change whose answer was lost may have happened."""
+        stale = self._connection is not None
+        try:
+            return await self._run_once(entries)
+        except Unavailable:
+            if not (self._reads and stale):
+                raise
+            return await self._run_once(entries)
+
+    async def _run_once(self, entries: Sequence[Entry]) -> list[list[Any]]:
         rows: list[list[Any]] = [[] for _ in entries]
         kinds = _by_statement(entries)
         try:
             connection = await self._connect()
             async with contextlib.AsyncExitStack() as stack:
-                if len(kinds) > 1:
+                if len(kinds) > 1 and not self._reads:
                     await stack.enter_async_context(connection.transaction())
                 for statement, positions in kinds.items():
                     await self._run_kind(connection, statement, positions, entries, rows)

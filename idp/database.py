@@ -41,7 +41,8 @@ class Database:
         else:
             self.engine = self._reading = _postgres_engine(url)
             conninfo = url.replace("postgresql+psycopg://", "postgresql://", 1)
-            readers, writers = PostgresExecutor(conninfo), PostgresExecutor(conninfo)
+            readers = PostgresExecutor(conninfo, reads=True)
+            writers = PostgresExecutor(conninfo, reads=False)
         self._loads, self._commits = Queue(readers), Queue(writers)
 
     # --- the fast way

@@ -1,6 +1,5 @@
 """Clients: what may be registered, what is refused by name, and how secrets change over."""
 
-import dataclasses
 import hashlib
 import json
 from typing import Any
@@ -10,14 +9,13 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from clients import registry
-from clients.metadata import InvalidClientMetadata, InvalidRedirectUri
+from clients.metadata import InvalidClientMetadata
 from clients.registry import Registered, WrongState
 from idp.context import Context
 from idp.errors import InvalidInput, NotFound
 from idp.models import Client, ClientSecret
 from idp.oidc import client, store
 from idp.oidc.client import RelyingParty
-from idp.outgoing import Outgoing
 from tests.support.context import events
 
 CALLBACK = "https://rp.example.test/cb"
@@ -97,113 +95,6 @@ def test_create_public_client_has_no_secret(context: Context, db: Session) -> No
 
 
 @pytest.mark.parametrize(
-    ("metadata", "named"),
-    [
-        ({"colour": "red"}, "colour"),
-        ({"jwks": {"keys": []}}, "jwks"),
-        ({"jwks_uri": "https://rp.example.test/jwks"}, "jwks_uri"),
-        ({"sector_identifier_uri": "https://rp.example.test/s"}, "sector_identifier_uri is not supported yet"),
-        ({"client_id": "chosen"}, "client_id is assigned"),
-        ({"client_secret": "chosen"}, "client_secret is assigned"),
-        ({"client_name": ""}, "client_name"),
-        ({"client_name": "x" * 101}, "client_name"),
-        ({"client_name": "evil\u202ename"}, "client_name"),
-        ({"client_name": ["a"]}, "client_name"),
-        ({"client_name#": "a"}, "client_name#"),
-        ({"redirect_uris#en": [CALLBACK]}, "redirect_uris#en"),
-        ({"token_endpoint_auth_method": "private_key_jwt"}, "token_endpoint_auth_method"),
-        ({"grant_types": ["implicit"]}, "grant_types"),
-        ({"grant_types": ["refresh_token"]}, "grant_types"),
-        ({"grant_types": []}, "grant_types"),
-        ({"response_types": ["code", "id_token"]}, "response_types"),
-        ({"scope": "openid everything"}, "everything"),
-        ({"scope": ""}, "scope"),
-        ({"subject_type": "private"}, "subject_type"),
-        ({"id_token_signed_response_alg": "none"}, "id_token_signed_response_alg"),
-        ({"id_token_signed_response_alg": "HS256"}, "id_token_signed_response_alg"),
-        ({"default_max_age": -1}, "default_max_age"),
-        ({"default_max_age": True}, "default_max_age"),
-        ({"require_auth_time": "true"}, "require_auth_time"),
-        ({"application_type": "service"}, "application_type"),
-        ({"policy_uri": "http://rp.example.test/privacy"}, "policy_uri"),
-        ({"tos_uri": "javascript:alert(1)"}, "tos_uri"),
-        ({"logo_uri": "data:image/png;base64,AAAA"}, "logo_uri"),
-        ({"contacts": ["nobody"]}, "contacts"),
-        ({"contacts": "a@b.test"}, "contacts"),
-        ({"initiate_login_uri": "http://127.0.0.1/start"}, "initiate_login_uri"),
-        ({"backchannel_logout_uri": "https://rp.example.test/out#x"}, "backchannel_logout_uri"),
-        ({"backchannel_logout_uri": "ftp://rp.example.test/"}, "backchannel_logout_uri"),
-        ({"redirect_uris": [CALLBACK, "https://other.example.test/cb"]}, "share one host"),
-        ({"redirect_uris": [CALLBACK, "http://127.0.0.1/cb"]}, "share one host"),
-        ({"redirect_uris": [CALLBACK, CALLBACK]}, "redirect_uris"),
-        ({"redirect_uris": CALLBACK}, "redirect_uris"),
-        ({"redirect_uris": []}, "redirect_uris"),
-        ({"redirect_uris": [5]}, "redirect_uris"),
-    ],
-)
-def test_create_unknown_or_unfit_member_is_refused_by_name(
-    context: Context, db: Session, metadata: dict[str, Any], named: str
-) -> None:
-    with pytest.raises(InvalidClientMetadata) as caught:
-        create(context, db, **metadata)
-    assert named in caught.value.message
-    assert caught.value.message.isascii()
-    assert caught.value.code == "invalid_client_metadata"
-    assert db.scalars(select(Client)).all() == []
-
-
-BAD_REDIRECTS = [
-    "https://rp.example.test/*",
-    "https://*.example.test/cb",
-    "https://rp.example.test/.*",
-    "https://rp.example.test/cb$",
-    "^https://rp.example.test/cb",
-    "https://rp.example.test/(a|b)",
-    "https://rp.example.test/[a-z]+",
-    "https://rp.example.test/{a}",
-    "https://rp.example.test/cb#x",
-    "https://rp.example.test/cb#",
-    "https://rp.example.test/a/../cb",
-    "https://rp.example.test/cb\\x",
-    "https://rp.example.test/c b",
-    "https://rp.example.test/cb ",
-    "https://rp.example.test/\u202ecb",
-    "https://rp.example.test:99999/cb",
-    "https://zhang@rp.example.test/cb",
-    "https://rp.exámple.test/cb",
-    "HTTPS://rp.example.test/cb",
-    "https:///cb",
-    "https:rp.example.test/cb",
-    "//rp.example.test/cb",
-    "/cb",
-    "cb",
-    "http://rp.example.test/cb",
-    "http://127.0.0.1.example.test/cb",
-    "javascript:alert(1)",
-    "javascript://rp.example.test/%0aalert(1)",
-    "data:text/html,x",
-    "vbscript:x",
-    "blob:https://rp.example.test/x",
-    "file:///etc/passwd",
-    "ftp://rp.example.test/",
-    "gov.gd.app:/cb",
-]
-
-
-@pytest.mark.parametrize("uri", BAD_REDIRECTS)
-@pytest.mark.parametrize("member", ["redirect_uris", "post_logout_redirect_uris"])
-def test_create_bad_redirect_uri_is_refused(context: Context, db: Session, member: str, uri: str) -> None:
-    with pytest.raises((InvalidRedirectUri, InvalidClientMetadata), match=member):
-        create(context, db, **{member: [uri]})
-
-
-@pytest.mark.parametrize("uri", ["javascript:x", "data:x", "app:/cb", "gov.gd.app://host/cb", "file:/x", "com..app:/x"])
-def test_create_native_client_needs_a_scheme_of_its_own(context: Context, db: Session, uri: str) -> None:
-    with pytest.raises(InvalidRedirectUri):
-        create(context, db, application_type="native", redirect_uris=[uri])
-
-
-@pytest.mark.parametrize(
     "uris",
     [
         ["gov.gd.app:/cb", "http://127.0.0.1/cb", "http://[::1]/cb"],
@@ -216,36 +107,6 @@ def test_create_client_on_the_own_device_is_a_sector_of_its_own(context: Context
     second = create(context, db, application_type="native", redirect_uris=uris)
     assert first.client.sector == first.client.id
     assert second.client.sector == second.client.id
-
-
-def test_create_without_name_or_redirect_or_with_unknown_profile_is_refused(context: Context, db: Session) -> None:
-    with pytest.raises(InvalidClientMetadata, match="client_name"):
-        registry.create(context, db, metadata={"redirect_uris": [CALLBACK]})
-    with pytest.raises(InvalidRedirectUri, match="redirect_uris"):
-        registry.create(context, db, metadata={"client_name": "x"})
-    with pytest.raises(InvalidClientMetadata, match="fapi2 is not available"):
-        create(context, db, profile="fapi2")
-
-
-@pytest.mark.parametrize(
-    ("uri", "fits"),
-    [
-        ("http://127.0.0.1:8101/logout", True),
-        ("https://rp.example.test/logout", True),
-        ("http://rp.example.test/logout", False),
-        ("https://127.0.0.1:8443/logout", False),
-        ("https://10.1.2.3/logout", False),
-        ("https://169.254.169.254/latest", False),
-        ("https://rp.example.test:8443/logout", False),
-    ],
-)
-def test_create_logout_address_must_pass_the_guard(context: Context, db: Session, uri: str, fits: bool) -> None:
-    context = dataclasses.replace(context, outgoing=Outgoing(("127.0.0.1:8101",), None))
-    if fits:
-        create(context, db, backchannel_logout_uri=uri)
-        return
-    with pytest.raises(InvalidClientMetadata, match=r"backchannel_logout_uri: .* is not on the allow list"):
-        create(context, db, backchannel_logout_uri=uri)
 
 
 # --- change

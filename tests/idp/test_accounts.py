@@ -10,7 +10,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from clients import registry
-from idp import accounts, sessions
+from idp import accounts, sessions, standard_claims
 from idp.accounts import IdentifierTaken, WrongState
 from idp.context import Context
 from idp.errors import InvalidInput, NotFound
@@ -109,37 +109,33 @@ def test_register_a_revoked_number_is_free(context: Context, db: Session) -> Non
     assert new_person(context, db, number=NUMBER).level == 3
 
 
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"number": "449901199001010014"}, "ID_CHECKSUM"),
-        ({"number": "44990119900101001"}, "ID_LENGTH"),
-        ({"number": "4499O1199001010013"}, "GUESS"),
-        ({"number": ""}, "ID_EMPTY"),
-        ({"number": "810000199001010013"}, "ID_CHECKSUM"),
-        ({"number": "H1234567", "type": "hkmo_permit"}, "PERMIT_FORMAT"),
-        ({"phone": "13800138000"}, "PHONE_PLACEHOLDER"),
-        ({"phone": "12345"}, "PHONE_FORMAT"),
-        ({"name": "  "}, "NAME_EMPTY"),
-    ],
-)
-def test_register_what_cannot_be_is_refused_with_its_reason(
-    context: Context, db: Session, changes: dict[str, str], reason: str
-) -> None:
-    with pytest.raises(NumberRefused) as caught:
-        new_person(context, db, **changes)
-    assert caught.value.reason == reason
-    assert caught.value.message.startswith(f"{reason}: ")
-    assert "not accepted" not in caught.value.message
+REFUSED = [
+    ({"number": "449901199001010014"}, "ID_CHECKSUM"),
+    ({"number": "44990119900101001"}, "ID_LENGTH"),
+    ({"number": "4499O1199001010013"}, "GUESS"),
+    ({"number": ""}, "ID_EMPTY"),
+    ({"number": "810000199001010013"}, "ID_CHECKSUM"),
+    ({"number": "H1234567", "type": "hkmo_permit"}, "PERMIT_FORMAT"),
+    ({"phone": "13800138000"}, "PHONE_PLACEHOLDER"),
+    ({"phone": "12345"}, "PHONE_FORMAT"),
+    ({"name": "  "}, "NAME_EMPTY"),
+]
+
+
+def test_register_what_cannot_be_is_refused_with_its_reason(context: Context, db: Session) -> None:
+    for changes, reason in REFUSED:
+        with pytest.raises(NumberRefused) as caught:
+            new_person(context, db, **changes)
+        assert caught.value.reason == reason
+        assert caught.value.message.startswith(f"{reason}: ")
+        assert "not accepted" not in caught.value.message
     assert db.scalar(select(func.count()).select_from(Account)) == 0
 
 
-@pytest.mark.parametrize(
-    "changes", [{"level": 0}, {"level": 6}, {"type": "uscc"}, {"email": "nobody"}, {"email": "a b@c.test"}]
-)
-def test_register_bad_input_is_refused(context: Context, db: Session, changes: dict[str, object]) -> None:
-    with pytest.raises(InvalidInput):
-        new_person(context, db, **changes)
+def test_register_bad_input_is_refused(context: Context, db: Session) -> None:
+    for changes in ({"level": 0}, {"level": 6}, {"type": "uscc"}, {"email": "nobody"}, {"email": "a b@c.test"}):
+        with pytest.raises(InvalidInput):
+            new_person(context, db, **changes)
 
 
 @pytest.mark.parametrize(
@@ -161,11 +157,9 @@ def test_register_bad_input_is_refused(context: Context, db: Session, changes: d
         ({"updated_at": True}, "updated_at"),
     ],
 )
-def test_register_unknown_or_mistyped_claim_is_refused_by_name(
-    context: Context, db: Session, claims: dict[str, object], named: str
-) -> None:
+def test_unknown_or_mistyped_claim_is_refused_by_name(claims: dict[str, object], named: str) -> None:
     with pytest.raises(InvalidInput, match=f"claim {named}"):
-        new_person(context, db, claims=claims)
+        standard_claims.check(claims)
 
 
 def test_register_with_all_standard_claims(context: Context, db: Session) -> None:
@@ -228,10 +222,10 @@ def test_find_text_that_means_two_people_finds_nobody(context: Context, db: Sess
     assert accounts.find_for_login(context, db, "12345678") is None
 
 
-@pytest.mark.parametrize("typed", ["", " ", "%", "' or 1=1 --", "@", "\x00", "张三", "9" * 5_000, "a" * 100_000])
-def test_find_nonsense_finds_nobody(context: Context, db: Session, typed: str) -> None:
+def test_find_nonsense_finds_nobody(context: Context, db: Session) -> None:
     new_person(context, db)
-    assert accounts.find_for_login(context, db, typed) is None
+    for typed in ("", " ", "%", "' or 1=1 --", "@", "\x00", "张三", "9" * 5_000, "a" * 100_000):
+        assert accounts.find_for_login(context, db, typed) is None
 
 
 def test_get_unknown_account_raises(db: Session) -> None:
