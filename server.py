@@ -1,6 +1,7 @@
 """Composition root and the one command line."""
 
 import asyncio
+import dataclasses
 import fcntl
 import logging
 import os
@@ -61,7 +62,7 @@ def open_context(config: Config) -> Context:
     if config.embedded:
         upgrade_schema(config, database)
     found = schema_of(database)
-    if found != needed:
+    if found is None or found < needed:
         raise SchemaOutdated(f"the schema is at {found or 'nothing'}, this version needs {needed}; run: yimen upgrade")
     database.check()
     vault = _open_vault(config, database)
@@ -144,9 +145,10 @@ def command_context() -> Iterator[Context]:
     """The context of one command, closed afterwards."""
     context = open_context(load_config())
     try:
-        yield context.with_request(
+        asked = context.with_request(
             request_id=new_request_id(), channel="service", address="", user_agent="yimen", locale="en"
         )
+        yield dataclasses.replace(asked, actor="command")
     finally:
         asyncio.run(close(context))
 

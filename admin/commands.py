@@ -380,7 +380,7 @@ def list_keys(context: Context, session: Session) -> Mapping[str, Any]:
 def rotate_keys(context: Context, session: Session) -> Mapping[str, Any]:
     """Retire the active keys and let the next ones sign. Running servers follow within seconds."""
     active = keys.rotate(session, context.vault, context.now())
-    audit.record(context, session, "keys:signing:rotated", actor="command", detail={"active": active})
+    audit.record(context, session, "keys:signing:rotated", detail={"active": active})
     return {"active": active, "keys": keys.listing(session)}
 
 

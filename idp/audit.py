@@ -55,7 +55,7 @@ def values(
         "audit_at": context.now(),
         "audit_event": event,
         "audit_result": result,
-        "audit_actor": actor or (str(account) if account else client),
+        "audit_actor": actor or context.actor or (str(account) if account else client),
         "audit_account": account,
         "audit_client": client,
         "audit_channel": context.channel,

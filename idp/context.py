@@ -29,6 +29,7 @@ class Context:
     address: str = ""
     user_agent: str = ""
     locale: str = "zh-CN"
+    actor: str = ""  # who acts when it is not the person concerned: an operator's command
 
     def now(self) -> int:
         """Epoch seconds by the clock of the database."""

@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
 from idp.batches import Executor, PostgresExecutor, Queue, SqliteExecutor, connect_sqlite
-from idp.errors import Unavailable
+from idp.errors import Overloaded, Unavailable
 from idp.statements import Change, Load
 
 R = TypeVar("R", bound=tuple[Any, ...])
@@ -72,6 +73,8 @@ class Database:
             engine = self.engine if write else self._reading
             with Session(engine, expire_on_commit=False) as session, session.begin():
                 yield session
+        except PoolTimeout as error:
+            raise Overloaded(detail="no connection is free") from error
         except (OperationalError, InterfaceError) as error:
             raise Unavailable(detail=type(error.orig).__name__) from error
 
@@ -82,13 +85,16 @@ class Database:
         return int(time.time() + self._offset)
 
     def check(self) -> None:
-        """Measure the clock and compare the schema. Raises Unavailable with a plain reason."""
+        """Measure the clock and compare the schema. Raises Unavailable with a plain reason.
+
+        A newer schema is fine: each revision works while the previous version still serves.
+        """
         with self.session(write=False) as session:
             if self.engine.dialect.name == "postgresql":
                 database_time = session.scalar(text("select extract(epoch from clock_timestamp())"))
                 self._offset = float(database_time or time.time()) - time.time()
             found = session.scalar(text("select version_num from alembic_version"))
-        if self.schema_head and found != self.schema_head:
+        if self.schema_head and str(found) < self.schema_head:
             raise Unavailable(f"the schema is at {found}, this version needs {self.schema_head}; run: yimen upgrade")
 
     async def close(self) -> None:
@@ -111,6 +117,7 @@ def _postgres_engine(url: str) -> Engine:
         max_overflow=0,
         pool_timeout=2,
         pool_pre_ping=True,
+        hide_parameters=True,
         connect_args={
             "connect_timeout": 2,
             "options": "-c statement_timeout=10000 -c lock_timeout=2000 -c synchronous_commit=on",
@@ -125,6 +132,7 @@ def _sqlite_engine(path: str, begin: str) -> Engine:
         pool_size=POOL_SIZE,
         max_overflow=0,
         poolclass=QueuePool,
+        hide_parameters=True,
     )
 
     @event.listens_for(engine, "begin")

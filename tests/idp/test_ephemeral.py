@@ -172,6 +172,23 @@ def test_memory_at_its_limit_forgets_what_ends_soonest() -> None:
     asyncio.run(story())
 
 
+def test_memory_keeps_its_limit_behind_many_stale_ends() -> None:
+    async def story() -> None:
+        store = MemoryEphemeral(limit=30)
+        await store.put("first", b"x", 5)
+        for ttl in range(10, 35):
+            await store.put("again", b"x", ttl)
+        for number in range(28):
+            await store.put(str(number), b"x", 600)
+        await store.pop("first")
+        for name in ("28", "29"):
+            await store.put(name, b"x", 600)
+        assert len(store._entries) == 30
+        assert "again" not in store._entries
+
+    asyncio.run(story())
+
+
 def test_memory_forgets_expired_entries_a_few_for_each_write() -> None:
     async def story() -> None:
         bench = MemoryBench()
@@ -190,11 +207,13 @@ def test_memory_forgets_expired_entries_a_few_for_each_write() -> None:
 def test_memory_does_not_grow_with_entries_taken_away() -> None:
     async def story() -> None:
         store = MemoryEphemeral()
+        await store.put("first", b"x", 5)  # keeps the stale ends behind it from being met
         for number in range(20_000):
             await store.put(str(number), b"x", 600)
             await store.pop(str(number))
             await store.put("same", b"x", 600 + number)
         assert len(store._ends) < 2_000
+        assert await store.get("first") == b"x"
         assert await store.get("same") == b"x"
 
     asyncio.run(story())
@@ -377,8 +396,10 @@ def test_redis_out_of_reach_is_unavailable_at_once(url: str) -> None:
     asyncio.run(asyncio.wait_for(story(), 10))
 
 
-@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
-def test_silent_redis_holds_nobody_for_longer_than_a_second(scheme: str) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "limit"), [("redis", ephemeral.TIMEOUT_SECONDS), ("redis+cluster", ephemeral.TRIP_SECONDS)]
+)
+def test_silent_redis_holds_nobody_for_longer_than_a_second(scheme: str, limit: float) -> None:
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
@@ -394,7 +415,7 @@ def test_silent_redis_holds_nobody_for_longer_than_a_second(scheme: str) -> None
         server = await asyncio.start_server(listen, "127.0.0.1", 0)
         store = open_ephemeral(f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         waits = await asyncio.gather(*(wait_in_vain(store, tenths / 10) for tenths in range(0, 20, 3)))
-        assert max(waits) < ephemeral.TRIP_SECONDS + 0.2
+        assert max(waits) < limit + 0.3
         await store.close()
         server.close()
         await asyncio.sleep(0.05)

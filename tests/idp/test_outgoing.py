@@ -114,7 +114,7 @@ http://127.0.0.0x1:PORT/ https://127.0.0.1./ https://127.0.0.1%2f.example.test/ 
 https://10.1.2.3/ https://172.16.0.1/ https://192.168.0.1/ https://100.64.0.1/ https://0.0.0.0/ https://224.0.0.1/
 https://240.0.0.1/ https://168.63.129.16/ https://192.0.0.192/ https://[fd00::1]/ https://[fe80::1]/
 https://[fec0::1]/ https://[ff0e::1]/ https://[::]/ https://[::127.0.0.1]/ https://[64:ff9b::7f00:1]/
-https://[2002:7f00:1::1]/ https://[2001::1]/ https://[fe80::1%25eth0]/ file:///etc/passwd gopher://127.0.0.1:PORT/
+https://[2002:7f00:1::1]/ https://[2001::1]/ https://[2606:4700::1%25eth0]/ file:///etc/passwd gopher://127.0.0.1:PORT/
 ftp://example.test/ https://user@example.test/ https://@example.test/ https://example.test:22/
 https://example.test:0/ https://example.test:99999/ //example.test/ https:///x https://[::1
 https://example.test\\@127.0.0.1/ http://example.test/ http://example.test:443/ https://a..b/ https://-a.test/""".split()
@@ -122,6 +122,9 @@ https://example.test\\@127.0.0.1/ http://example.test/ http://example.test:443/ 
 
 @pytest.mark.parametrize("url", FORBIDDEN)
 def test_request_forbidden_address_is_refused(url: str) -> None:
+    with pytest.raises(OutgoingRefused):
+        Outgoing((), None).check(url.replace("PORT", "443"))
+
     async def tell(canary: Canary) -> None:
         with pytest.raises(OutgoingRefused) as refusal:
             await call(url.replace("PORT", str(canary.port)), leads_to=["127.0.0.1"])
@@ -202,7 +205,9 @@ def test_request_address_beside_the_list_is_refused(entry: str) -> None:
 
 def test_request_next_address_is_tried_when_one_is_dead() -> None:
     async def tell(canary: Canary) -> None:
-        answer = await call(f"http://rp.test:{canary.port}/", "rp.test", leads_to=["::1", "127.0.0.9", "127.0.0.1"])
+        answer = await call(
+            f"http://rp.test:{canary.port}/", "rp.test", leads_to=["127.0.0.9", "127.0.0.1", "127.0.0.8"]
+        )
         assert answer.status == 200
 
     story(tell)
@@ -381,6 +386,12 @@ def test_check_tells_the_reason_at_registration(url: str, reason: str) -> None:
     with pytest.raises(OutgoingRefused) as refusal:
         Outgoing((), None).check(url)
     assert refusal.value.message == reason
+
+
+def test_check_plain_http_to_the_port_of_https_needs_its_host_on_the_list() -> None:
+    with pytest.raises(OutgoingRefused, match="plain http"):
+        Outgoing(("10.0.0.0/8",), None).check("http://rp.example.test:443/")
+    Outgoing(("rp.example.test",), None).check("http://rp.example.test:443/")
 
 
 def test_check_passes_what_can_be_called() -> None:
