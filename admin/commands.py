@@ -127,20 +127,28 @@ def add_person(
       printf %s "$PASSWORD" | yimen person add --id-number 449901199001010013 \\
           --name 张三例 --phone 17400001628 --password-stdin
     """
+    further = read_object(claims)
     account = accounts.register(
         context,
         session,
-        name=name,
+        name=_once("name", name, further.pop("name", "")),
         number=id_number,
         type=id_type,
         level=level,
-        phone=phone,
-        email=email,
-        claims=read_object(claims),
+        phone=_once("phone_number", phone, further.pop("phone_number", "")),
+        email=_once("email", email, further.pop("email", "")),
+        claims=further,
     )
     if password_stdin:
         password.set_password(context, session, account, read_secret())
     return accounts.describe(context, session, account)
+
+
+def _once(claim: str, option: str, claimed: object) -> str:
+    """What an option and a claim say together. Raises InvalidInput when they contradict each other."""
+    if not isinstance(claimed, str) or (option and claimed and option != claimed):
+        raise InvalidInput(f"claim {claim} contradicts the option, or is no text")
+    return option or claimed
 
 
 @person.command("show")

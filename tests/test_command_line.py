@@ -263,3 +263,14 @@ def test_postgres_with_outdated_schema_names_the_command(yimen: Yimen, postgres_
     assert (first.status, first.answer["from"]) == (0, None)
     assert yimen("upgrade", **settings).answer["from"] == first.answer["to"]
     assert yimen("client", "list", **settings).answer == {"clients": []}
+
+
+def test_person_takes_contacts_from_the_claims_and_no_contradiction(used: Yimen, tmp_path: Path) -> None:
+    claims = tmp_path / "claims.json"
+    claims.write_text(json.dumps({"email": "a@example.test", "email_verified": True, "phone_number": "+8617412345678"}))
+    options = ("--name", "张三例", "--claims", str(claims))
+    made = used("person", "add", "--id-number", citizen_number(), *options)
+    assert made.status == 0
+    assert made.answer["email_verified"] is True
+    other = used("person", "add", "--id-number", citizen_number(), *options, "--email", "b@example.test")
+    assert (other.status, other.answer["error"]) == (1, "invalid_request")

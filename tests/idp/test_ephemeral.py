@@ -262,6 +262,21 @@ def test_commands_of_one_tick_leave_in_one_trip() -> None:
     asyncio.run(story())
 
 
+def test_commands_of_the_next_tick_are_gathered_too() -> None:
+    async def story() -> None:
+        driver = Driver()
+        store = RedisEphemeral(driver)
+
+        async def later() -> bytes | None:
+            await asyncio.sleep(0)
+            return await store.get("b")
+
+        await asyncio.gather(store.get("a"), later())
+        assert [len(trip) for trip in driver.trips] == [2]
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize(
     "error", [redis.ConnectionError("x"), RedisClusterException("x"), OSError("x"), IndexError("x")]
 )
