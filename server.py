@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -44,6 +45,7 @@ log = logging.getLogger("yimen")
 FINGERPRINT = "master_key_fingerprint"
 KEYS_SECONDS, CHECK_SECONDS, EXPIRY_SECONDS = 2, 10, 60
 STOP_SECONDS = 10
+EXPIRY_BATCH = 100
 
 
 class SchemaOutdated(ConfigError):
@@ -166,8 +168,10 @@ def application_of(context: Context) -> Starlette:
     """Routes, error page, and what runs beside the requests."""
 
     def end_expired() -> None:
-        with context.database.session() as session:
-            sessions.end_expired(context, session)
+        ended = EXPIRY_BATCH
+        while ended == EXPIRY_BATCH:  # one short transaction after the other
+            with context.database.session() as session:
+                ended = sessions.end_expired(context, session, limit=EXPIRY_BATCH)
 
     async def deliver() -> None:
         await deliveries.run_forever(context, {deliveries.BACKCHANNEL_LOGOUT: build_notice})
@@ -314,6 +318,7 @@ def _refuse_workers(config: Config, workers: int) -> None:
 
 
 def _serve(context: Context, host: str, port: int, workers: int, demo: bool) -> None:
+    _refuse_taken(host, port)
     signal.signal(signal.SIGTERM, _stop)
     options: dict[str, Any] = {
         "host": host,
@@ -334,6 +339,17 @@ def _serve(context: Context, host: str, port: int, workers: int, demo: bool) -> 
             return
         asyncio.run(close(context))
         uvicorn.run("server:create_app", factory=True, workers=workers, **options)
+
+
+def _refuse_taken(host: str, port: int) -> None:
+    """Raise ConfigError when somebody listens there: one clear line before anything is started."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}") from None
 
 
 def _stop(*_: object) -> NoReturn:

@@ -273,8 +273,10 @@ def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 def _tell(data: Mapping[str, Any], port: int) -> None:
     """Addresses and accounts, on standard output for whoever started it by hand."""
-    lines = ["", f"  Start here   http://127.0.0.1:{port + LANDING_OFFSET}/", f"  Yimen        {data['issuer']}/"]
-    lines += [f"  {service['name_en']:<16} {service['url']}" for service in data["services"]]
+    addresses = [("从这里开始 · Start here", f"http://127.0.0.1:{port + LANDING_OFFSET}/")]
+    addresses += [("一门 · Yimen", f"{data['issuer']}/")]
+    addresses += [(f"{service['name']} · {service['name_en']}", service["url"]) for service in data["services"]]
+    lines = ["", *(f"  {address:<28} {name}" for name, address in addresses)]
     lines += ["", f"  Everybody's password: {data['password']}"]
     lines += [f"  {account['login']:<18}  {account['name']}  ({account['note_en']})" for account in data["accounts"]]
     click.echo("\n".join([*lines, ""]))

@@ -99,8 +99,6 @@ def unsafe_for_production(config: Config, explicit: set[str] | None = None) -> l
         found.append("YIMEN_REDIS_URL must name Redis; the in-process store cannot serve several workers")
     if explicit is not None and "YIMEN_MASTER_KEY_FILE" not in explicit:
         found.append("YIMEN_MASTER_KEY_FILE must be set; a generated key in the data folder is not enough")
-    if config.code_sender == "outbox":
-        found.append("YIMEN_CODE_SENDER must be the address of a gateway; the outbox file is for development")
     if not config.rate_limits:
         found.append("YIMEN_RATE_LIMITS=off is for tests only")
     if any(network.prefixlen == 0 for network in config.trusted_proxies):
@@ -137,8 +135,6 @@ def _toml_text(name: str, value: Any) -> str:
 
 def _refuse_unknown(values: Mapping[str, str]) -> None:
     for name in sorted(values):
-        if name.startswith("YIMEN_TEST_"):
-            continue  # addresses of test services; the server never reads them
         if name not in NAMES:
             near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.0)
             raise ConfigError(f"unknown setting {name}; the nearest known one is {near[0]}")

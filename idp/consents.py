@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from idp import audit
 from idp.context import Context
 from idp.database import insert_into
-from idp.models import Consent
+from idp.models import Account, Consent
 
 LIFE_SECONDS = 180 * 86_400
 
@@ -20,7 +20,9 @@ def find(db: Session, account_id: UUID, client_id: str) -> Consent | None:
 
 def record(context: Context, db: Session, account_id: UUID, client_id: str, scope: str) -> None:
     """Remember an agreement. What was agreed to before stays; the time begins anew."""
-    now, earlier = context.now(), find(db, account_id, client_id)
+    now = context.now()
+    db.execute(select(Account.id).where(Account.id == account_id).with_for_update())  # one agreement at a time
+    earlier = find(db, account_id, client_id)
     kept = earlier.scope.split() if earlier is not None and earlier.expires_at > now else []
     values = {
         "scope": " ".join(dict.fromkeys([*kept, *scope.split()])),

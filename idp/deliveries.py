@@ -148,7 +148,11 @@ async def run_once(context: Context, builders: Mapping[str, Builder]) -> int:
             settle(context, db, delivery, result=result, final=final, done=done)
 
     async def send_one(delivery: Claimed) -> None:
-        result, final, done = await send(context, delivery, builders[delivery.kind])
+        try:
+            result, final, done = await send(context, delivery, builders[delivery.kind])
+        except Exception as error:  # a notice that cannot be made is tried again like any other, and then given up
+            log.exception("delivery failed", extra={"fields": {"client": delivery.client_id}})
+            result, final, done = f"failed: {type(error).__name__}", False, False
         await asyncio.to_thread(settle_one, delivery, result, final, done)
         log.info(
             "delivery",

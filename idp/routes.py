@@ -44,8 +44,10 @@ ROUTES: list[Route] = [
     protocol("/.well-known/openid-configuration", GET=get_metadata),
     protocol("/.well-known/oauth-authorization-server", GET=get_metadata),
     protocol(ENDPOINTS["jwks_uri"], GET=get_jwks),
-    protocol(ENDPOINTS["authorization_endpoint"], json_errors=False, GET=get_authorize, POST=post_authorize),
-    protocol(CONTINUE, json_errors=False, GET=get_continue),
+    protocol(
+        ENDPOINTS["authorization_endpoint"], json_errors=False, writes=True, GET=get_authorize, POST=post_authorize
+    ),
+    protocol(CONTINUE, json_errors=False, writes=True, GET=get_continue),
     protocol(ENDPOINTS["token_endpoint"], POST=post_token),
     protocol(ENDPOINTS["userinfo_endpoint"], GET=get_userinfo, POST=get_userinfo),
     protocol(ENDPOINTS["revocation_endpoint"], POST=post_revocation),

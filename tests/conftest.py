@@ -18,8 +18,8 @@ from tests.support.prerequisites import NODE, NODE_HOME
 from tests.support.servers import YimenServer
 from tests.support.stores import PostgresDatabases, RedisDatabases, SqliteFiles, Stores
 
-POSTGRES = os.environ.get("YIMEN_TEST_POSTGRES", "")
-REDIS = os.environ.get("YIMEN_TEST_REDIS_URL", "")
+POSTGRES = os.environ.get("TEST_POSTGRES", "")
+REDIS = os.environ.get("TEST_REDIS_URL", "")
 KINDS = ["sqlite", "postgres"] if POSTGRES and REDIS else ["sqlite"]
 NEEDS = {"postgres_url": POSTGRES, "redis_url": REDIS}  # fixture: what it needs
 

@@ -41,16 +41,17 @@ class Route:
     kind: str
     methods: Mapping[str, AsyncHandler | PageHandler]
     json_errors: bool = True
-    writes: bool = False  # a page whose GET changes something, as a logout asked for by a relying party
+    writes: bool = False  # its GET changes something (a code is issued, a session ends), so there is no HEAD
 
     @property
     def allow(self) -> str:
-        return ", ".join(sorted({*self.methods, *(["HEAD"] if "GET" in self.methods else [])}))
+        head = ["HEAD"] if "GET" in self.methods and not self.writes else []
+        return ", ".join(sorted({*self.methods, *head}))
 
 
-def protocol(path: str, *, json_errors: bool = True, **methods: AsyncHandler) -> Route:
+def protocol(path: str, *, json_errors: bool = True, writes: bool = False, **methods: AsyncHandler) -> Route:
     """An asynchronous address: load, decide, commit. `methods` is GET=handler, POST=handler."""
-    return Route(path, "protocol", methods, json_errors)
+    return Route(path, "protocol", methods, json_errors, writes)
 
 
 def page(path: str, *, writes: bool = False, **methods: PageHandler) -> Route:
@@ -134,7 +135,7 @@ class Dispatcher:
         if route is None:
             raise NotFound()
         handler: Any = route.methods.get("GET" if request.method == "HEAD" else request.method)
-        if handler is None:
+        if handler is None or (request.method == "HEAD" and route.writes):
             raise MethodNotAllowed(route.allow)
         if route.kind == "protocol":
             response: Response = await handler(context, request)

@@ -76,10 +76,11 @@ async def post_authorize(context: Context, request: Request) -> Response:
 async def get_continue(context: Context, request: Request) -> Response:
     """Go on with a paused request, after a page or after a POST."""
     browser = browser_hash(request)
-    asked = await interaction.load(context, request.value("interaction"), browser)
+    asked = await interaction.load(context, request.value("interaction"), browser, unbound=True)
     party, session = await asyncio.gather(load_client(context, asked.client_id), live_session(context, request))
-    if party is None or not party.active:
-        raise WrongClient()
+    if party is None or not party.active or not party.check_redirect_uri(asked.redirect_uri):
+        raise WrongClient(detail="the client changed meanwhile")
+    asked.scope = party.get_allowed_scope(asked.scope)
     return await _proceed(context, request, party, asked, session, saved=True)
 
 
@@ -167,7 +168,8 @@ async def _proceed(
     if isinstance(step, Issue):
         code = await _issue(context, party, asked, facts, step, saved=saved)
         if code is not None:
-            await _touch(context, session)
+            if session is not None:
+                await touch(context, session.id, session.last_seen_at)
             return _answer(context, asked, [("code", code)])
         step = interaction.decide(asked, await _facts(context, party, asked, None))  # it ended meanwhile
     if isinstance(step, Refuse):
@@ -248,10 +250,11 @@ def _detail(grant_id: UUID, mandate_id: UUID | None) -> dict[str, str]:
     return detail | {"mandate": str(mandate_id)} if mandate_id else detail
 
 
-async def _touch(context: Context, session: SessionRow | None) -> None:
+async def touch(context: Context, session_id: UUID, last_seen_at: int) -> None:
+    """Note that a session is in use, at most once a minute."""
     now = context.now()
-    if session is not None and now - session.last_seen_at >= sessions.TOUCH_SECONDS:
-        await context.database.commit(store.TOUCH, session=session.id, seen=now)
+    if now - last_seen_at >= sessions.TOUCH_SECONDS:
+        await context.database.commit(store.TOUCH, session=session_id, seen=now)
 
 
 async def _pause(context: Context, request: Request, asked: Interaction, step: Step) -> Response:
@@ -284,7 +287,7 @@ def _error(context: Context, redirect_uri: str, state: str | None, error: str, d
 
 def add_query(uri: str, members: list[tuple[str, str]]) -> str:
     """A registered address with members added to its query; what is there stays byte for byte."""
-    query = "&".join(f"{name}={quote(value, safe='')}" for name, value in members)
+    query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in members)
     return f"{uri}{'&' if '?' in uri else '?'}{query}"
 
 

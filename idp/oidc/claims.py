@@ -39,6 +39,8 @@ def unseal(context: Context, rows: Sequence[SubjectRow]) -> Subject:
     first, vault = rows[0], context.vault
     values: dict[str, Any] = {}
     for row in rows:
+        if row.kind is None or row.row_id is None or row.sealed_value is None:
+            continue  # nothing is known of this person but the name
         table, column = _PLACES[row.kind]
         text = vault.unseal(table, column, row.row_id, row.sealed_value)
         if row.kind == "identifiers" and "number" not in values:

@@ -64,7 +64,10 @@ class RelyingParty:
     def get_allowed_scope(self, scope: str | None) -> str:
         allowed = str(self.metadata.get("scope") or " ".join(SCOPES))
         granted = known_scopes(scope or "", allowed)
-        return " ".join(word for word in granted.split() if word not in GUARDED_SCOPES or word in self.guarded)
+        withheld = GUARDED_SCOPES - self.guarded
+        if not self.check_grant_type("refresh_token"):
+            withheld |= {"offline_access"}  # without refresh tokens it would only outlive a logout
+        return " ".join(word for word in granted.split() if word not in withheld)
 
     def check_redirect_uri(self, redirect_uri: str) -> bool:
         """Byte equality; only the port of a URI registered on loopback may vary (RFC 8252 section 7.3)."""

@@ -49,11 +49,8 @@ async def post_token(context: Context, request: Request) -> Response:
         decision = await _decide_token(context, client_id, authorization, parameters)
         if await _commit(context, decision):
             return json_response(decision.body, decision.status, decision.headers)
-        if parameters["grant_type"] == "authorization_code":  # a rival spent the code between load and commit
-            lost = refuse(Decision(), OAuth2Error(error="invalid_grant"))
-            return json_response(lost.body, lost.status)
         await asyncio.sleep(0.01 * attempt)
-    raise Unavailable(detail="lost every race for a refresh token")
+    raise Unavailable(detail="lost every race")
 
 
 async def _decide_token(

@@ -36,6 +36,7 @@ ASCII_ONLY = frozenset(
 )
 REPEATABLE = frozenset({"resource", "audience"})  # RFC 8707 section 2
 VALUE_LIMIT = 8_192
+SHORT = {"state": 2_048, "nonce": 2_048, "code_challenge": 128, "login_hint": 1_024, "ui_locales": 1_024}
 
 
 class TwoAuthentications(InvalidInput):
@@ -67,7 +68,7 @@ def check_parameters(pairs: Pairs) -> dict[str, str]:
     for name, value in pairs:
         if name in found and name not in REPEATABLE:
             raise InvalidInput("a parameter is repeated")
-        if len(value) > VALUE_LIMIT:
+        if len(value) > SHORT.get(name, VALUE_LIMIT):
             raise InvalidInput("a parameter is too long")
         if name in ASCII_ONLY and not _printable_ascii(value):
             raise InvalidInput("a parameter holds characters that its definition does not allow")

@@ -34,7 +34,8 @@ class Interaction(msgspec.Struct, kw_only=True):
     hint_subject: str | None = None
     login_hint: str = ""
     ui_locales: str = ""
-    # progress
+    # progress, and the session whose progress it is: nobody profits from what another person did in this browser
+    session: UUID | None = None
     authenticated: bool = False  # this very request has seen a login
     acting_chosen: bool = False
     mandate_id: UUID | None = None
@@ -87,8 +88,18 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     now: int
 
 
+def begin_for(asked: Interaction, session: UUID) -> None:
+    """From here on the progress is this session's; another session's progress is dropped."""
+    if asked.session != session:
+        asked.session, asked.authenticated, asked.acting_chosen, asked.denied = session, False, False, False
+        asked.mandate_id = asked.preferred_mandate = asked.consented = None
+
+
 def decide(asked: Interaction, facts: Facts) -> Step:
     """The next step of an authorization request (OIDC Core section 3.1.2). No input or output."""
+    if facts.session is not None and asked.session != facts.session.id:
+        asked = msgspec.structs.replace(asked)
+        begin_for(asked, facts.session.id)
     if asked.denied:
         return Refuse("access_denied", "the person did not agree")
     silent = "none" in asked.prompt
@@ -127,6 +138,8 @@ def _capacity(asked: Interaction, facts: Facts, *, silent: bool) -> UUID | Choos
         return None
     if asked.acting_chosen and (asked.mandate_id is None or asked.mandate_id in facts.mandates):
         return asked.mandate_id
+    if asked.acting_chosen:
+        return ChooseActing()  # what was chosen is no longer in force, and never silently becomes oneself
     if not facts.mandates:
         return None
     if silent and facts.last_mandate is not None:
@@ -162,15 +175,21 @@ async def save(context: Context, interaction: Interaction) -> None:
     await context.ephemeral.put(_key(interaction.id), msgspec.json.encode(interaction), LIFE_SECONDS)
 
 
-async def load(context: Context, interaction_id: str, browser: str) -> Interaction:
-    """The paused request. Raises InteractionExpired when it is gone or belongs to another browser."""
+async def load(context: Context, interaction_id: str, browser: str, *, unbound: bool = False) -> Interaction:
+    """The paused request. Raises InteractionExpired when it is gone or belongs to another browser.
+
+    A request that came by a cross-site POST belongs to no browser yet; only the step that binds it asks for `unbound`.
+    Until then nobody can have made progress with it.
+    """
     if not 20 <= len(interaction_id) <= 64 or not interaction_id.isascii():
         raise InteractionExpired()
     raw = await context.ephemeral.get(_key(interaction_id))
     if raw is None:
         raise InteractionExpired()
     interaction = msgspec.json.decode(raw, type=Interaction)
-    if interaction.browser and not secrets.compare_digest(interaction.browser, browser):
+    if not interaction.browser and unbound:
+        return interaction
+    if not interaction.browser or not secrets.compare_digest(interaction.browser, browser):
         raise InteractionExpired(detail="another browser")
     return interaction
 

@@ -284,10 +284,10 @@ class SubjectRow(NamedTuple):
     sealed_claims: bytes | None
     level: int
     updated_at: int
-    kind: str
-    type: str
-    row_id: UUID
-    sealed_value: bytes
+    kind: str | None
+    type: str | None
+    row_id: UUID | None
+    sealed_value: bytes | None
     verified_at: int | None
 
 
@@ -299,7 +299,7 @@ SUBJECT = Load(
     select {ordinal}, accounts.id, accounts.sealed_name, accounts.sealed_claims, accounts.level,
            accounts.updated_at, facts.kind, facts.type, facts.id, facts.sealed, facts.verified_at
       from wanted join accounts on accounts.id = wanted.account
-      join (select account_id, 'identifiers' as kind, type, id, sealed_number as sealed, created_at,
+      left join (select account_id, 'identifiers' as kind, type, id, sealed_number as sealed, created_at,
                    created_at as verified_at
               from identifiers where state = 'active'
             union all
@@ -307,7 +307,7 @@ SUBJECT = Load(
             union all
             select account_id, 'mentions', type, id, sealed_number, created_at, created_at from mentions) as facts
         on facts.account_id = accounts.id
-     order by facts.created_at, facts.id""",
+     order by case when facts.verified_at is null then 1 else 0 end, facts.created_at, facts.id""",
 )
 
 

@@ -23,6 +23,7 @@ def get_account(context: Context, request: Request, db: Session) -> Response:
     signed_in = visitor.signed_in(db)
     if signed_in is None:
         return redirect(context.url("/login"))
+    visitor.in_use(signed_in[0])
     person = accounts.reveal(context, db, signed_in[1])
     page = AccountPage(
         name=identifiers.mask_name_own(person.name),
@@ -41,6 +42,7 @@ def get_sessions(context: Context, request: Request, db: Session) -> Response:
     if signed_in is None:
         return redirect(context.url("/login"))
     current, account = signed_in
+    visitor.in_use(current)
     person = accounts.reveal(context, db, account)
     rows = [
         SessionRow(

@@ -10,25 +10,26 @@ from idp.context import Context
 from idp.errors import InteractionExpired
 from idp.http.request import Request
 from idp.http.response import redirect
-from idp.models import Account
-from idp.oidc.interaction import Interaction
+from idp.models import Account, SignOn
+from idp.oidc.interaction import Interaction, begin_for
 from idp.pages.values import ActingPage, OrganizationChoice, SelfChoice
 from idp.pages.visitor import Visitor, meet_with_request, next_step, requester, save
 
 
 def get_acting(context: Context, request: Request, db: Session) -> Response:
     visitor, asked = meet_with_request(context, request)
-    return _show(visitor, asked, db, _account(visitor, db))
+    return _show(visitor, asked, db, _signed_in(visitor, db)[1])
 
 
 def post_acting(context: Context, request: Request, db: Session) -> Response:
     visitor, asked = meet_with_request(context, request)
     visitor.require_own_form()
-    account = _account(visitor, db)
+    session, account = _signed_in(visitor, db)
     chosen = request.value("acting_for")
     mandate = _mandate(context, db, account, chosen)
     if chosen != "self" and mandate is None:
         return _show(visitor, asked, db, account, error="acting_missing")
+    begin_for(asked, session.id)
     asked.acting_chosen, asked.mandate_id = True, mandate
     save(visitor, asked)
     detail = {"mandate": str(mandate) if mandate else "self"}
@@ -36,11 +37,11 @@ def post_acting(context: Context, request: Request, db: Session) -> Response:
     return redirect(next_step(context, asked))
 
 
-def _account(visitor: Visitor, db: Session) -> Account:
+def _signed_in(visitor: Visitor, db: Session) -> tuple[SignOn, Account]:
     signed_in = visitor.signed_in(db)
     if signed_in is None:
         raise InteractionExpired(detail="no session")
-    return signed_in[1]
+    return signed_in
 
 
 def _mandate(context: Context, db: Session, account: Account, chosen: str) -> UUID | None:

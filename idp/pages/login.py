@@ -12,7 +12,7 @@ from idp.context import Context
 from idp.http.request import Request
 from idp.http.response import SESSION_COOKIE, redirect, set_cookie
 from idp.models import Account
-from idp.oidc.interaction import Interaction
+from idp.oidc.interaction import Interaction, begin_for
 from idp.pages.values import LoginPage
 from idp.pages.visitor import Visitor, meet, next_step, requester, save
 
@@ -67,11 +67,11 @@ def _start(visitor: Visitor, db: Session, account: Account, organization: str) -
         return _show(visitor, db, kind="person", identifier="", error="login_failed")
     current = visitor.signed_in(db)
     proof = sessions.Proof(method.level, method.amr)
-    _, handle = sessions.start(context, db, account, proof, replacing=current[0] if current else None)
+    session, handle = sessions.start(context, db, account, proof, replacing=current[0] if current else None)
     asked = visitor.asked
     if asked is not None:
+        begin_for(asked, session.id)
         asked.authenticated = True
-        asked.acting_chosen, asked.consented = False, None  # what an earlier person chose does not count
         asked.preferred_mandate = _mandate_for(context, db, account, organization)
         save(visitor, asked)
     response = redirect(next_step(context, asked) if asked else context.url("/account"))
@@ -93,7 +93,9 @@ def _reason(asked: Interaction | None, signed_in: bool) -> str:
     """Why one is asked again though signed in."""
     if asked is None or not signed_in:
         return ""
-    return "prompt_login" if {"login", "select_account"} & set(asked.prompt) else "max_age"
+    if {"login", "select_account"} & set(asked.prompt):
+        return "prompt_login"
+    return "max_age" if asked.max_age is not None and not asked.authenticated else ""
 
 
 def _show(

@@ -17,6 +17,7 @@ from idp.oidc.logout import LogoutRequest
 from idp.pages.values import LoggedOutPage, LogoutPage, ServiceState
 from idp.pages.visitor import Visitor
 
+RP_PARAMETERS = ("id_token_hint", "client_id", "post_logout_redirect_uri", "state", "logout_hint", "ui_locales")
 SHOWN_SECONDS = 600  # how long the page afterwards may be looked at again
 
 
@@ -25,8 +26,8 @@ def get_logout(context: Context, request: Request, db: Session) -> Response:
     visitor = Visitor(context, request)
     asked = logout.read(context, request, db)
     current = visitor.signed_in(db)
-    if current is None:
-        return _leave(context, asked, None)
+    if current is None:  # nothing to end; without a genuine hint nothing to follow either
+        return _leave(context, asked if asked.hinted_subject else LogoutRequest(), None)
     if asked.return_to and _is_of(context, asked, current[1]):
         sessions.end(context, db, current[0].id, reason="logout_by_client")
         return _leave(context, asked, current[0].id)
@@ -38,7 +39,8 @@ def post_logout(context: Context, request: Request, db: Session) -> Response:
     """Our own form, or a relying party's POST, which carries no cookies and therefore comes again by GET."""
     if not request.value("decision"):
         logout.read(context, request, db)
-        return redirect(add_query(context.url("/logout"), request.form))
+        known = [pair for pair in request.form if pair[0] in RP_PARAMETERS]
+        return redirect(add_query(context.url("/logout"), known))
     visitor = Visitor(context, request)
     visitor.require_own_form()
     asked = logout.read(context, request, db)

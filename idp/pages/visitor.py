@@ -17,7 +17,7 @@ from idp.http.request import Request
 from idp.http.response import SESSION_COOKIE
 from idp.models import Account, SignOn
 from idp.oidc import interaction
-from idp.oidc.authorize import CONTINUE, browser_hash
+from idp.oidc.authorize import CONTINUE, browser_hash, touch
 from idp.oidc.client import RelyingParty
 from idp.oidc.interaction import Interaction
 from idp.oidc.logout import find_client
@@ -96,6 +96,10 @@ class Visitor:
 
     def signed_in(self, db: Session) -> tuple[SignOn, Account] | None:
         return sessions.find_live(self.context, db, self.request.cookies.get(SESSION_COOKIE, ""))
+
+    def in_use(self, session: SignOn) -> None:
+        """Note that the person is here. Only for pages that read: a page that writes holds SQLite's one writer."""
+        anyio.from_thread.run(touch, self.context, session.id, session.last_seen_at)
 
 
 def meet(context: Context, request: Request) -> Visitor:

@@ -22,6 +22,9 @@ def test_story_leaves_one_record_for_each_act(server: YimenServer, new_citizen: 
     visitor = Visitor(server.url)
     answer = sign_in(visitor, rp.authorize_url(), new_citizen.number, new_citizen.password)
     tokens = rp.redeem(answer["code"]).json()
+    renewed = rp.refresh(tokens["refresh_token"]).json()
+    rp.refresh(tokens["refresh_token"])
+    rp.post("/revoke", {"token": renewed["access_token"]})
     rp.redeem(answer["code"])
     visitor.walk("/logout")
     visitor.submit("logout-form", "logout-confirm")
@@ -33,6 +36,9 @@ def test_story_leaves_one_record_for_each_act(server: YimenServer, new_citizen: 
         "consent:scope:granted",
         "grant:code:issued",
         "grant:code:redeemed",
+        "grant:token:refreshed",
+        "grant:token:repeated",
+        "grant:token:revoked",
         "grant:code_replay:revoked",
         "session:logout:ended",
     ):

@@ -4,12 +4,13 @@ import base64
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from tests.support.citizen import Citizen
+from tests.support.citizen import Citizen, add_client
 from tests.support.servers import YimenServer
 from tests.support.visitor import REDIRECT_URI, Rp, Visitor, answer_of, sign_in
 
@@ -374,3 +375,57 @@ def test_id_token_hint_of_another_person_is_refused(citizen: Citizen, new_citize
     for hint in (foreign, own[:-6] + "AAAAAA", "x"):
         found = answer_of(visitor.walk(rp.authorize_url(prompt="none", id_token_hint=hint)))
         assert found["error"] == "login_required"
+
+
+def test_request_prepared_by_another_person_gives_nothing(citizen: Citizen, new_citizen: Citizen, rp: Rp) -> None:
+    """An attacker posts a request, walks it as far as he can as himself, and lures a signed-in victim to its end."""
+    victim, attacker = Visitor(citizen.server.url), Visitor(citizen.server.url)
+    sign_in(victim, rp.authorize_url(scope="openid"), citizen.number, citizen.password)
+    address, _, query = rp.authorize_url(prompt="login consent").partition("?")
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    paused = attacker.send("POST", address, content=query.encode(), headers=headers).headers["location"]
+    name = paused.rpartition("=")[2]
+    attacker.walk(f"/login?interaction={name}")
+    assert attacker.seen.texts["error-code"] == "interaction_expired"
+    victim.walk(paused)
+    assert "login-form" in victim.seen.forms
+
+
+def test_progress_of_one_person_is_nothing_to_the_next(citizen: Citizen, new_citizen: Citizen, rp: Rp) -> None:
+    """A kiosk: one person agrees and leaves, the next signs in and opens the first one's request."""
+    visitor = Visitor(citizen.server.url)
+    page = visitor.walk(rp.authorize_url(prompt="login consent"))
+    name = str(page.url).rpartition("=")[2]
+    visitor.submit("login-form", identifier=citizen.number, password=citizen.password)
+    form = visitor.seen.forms["consent-form"]
+    visitor.send("POST", f"{visitor.base}/consent", data={**form.fields, "decision": "approve"})
+    visitor.walk("/logout")
+    visitor.submit("logout-form", "logout-confirm")
+    visitor.walk("/login")
+    visitor.submit("login-form", identifier=new_citizen.number, password=new_citizen.password)
+    visitor.walk(f"/authorize/continue?interaction={name}")
+    assert "login-form" in visitor.seen.forms
+
+
+def test_head_of_an_address_that_acts_is_refused(citizen: Citizen, rp: Rp) -> None:
+    visitor = Visitor(citizen.server.url)
+    sign_in(visitor, rp.authorize_url(), citizen.number, citizen.password)
+    for address in (rp.authorize_url(), f"{visitor.base}/authorize/continue", f"{visitor.base}/logout"):
+        assert visitor.send("HEAD", address).status_code == 405
+
+
+def test_offline_access_needs_the_refresh_grant(server: YimenServer, citizen: Citizen, tmp_path: Path) -> None:
+    (tmp_path / "m.json").write_text(json.dumps({"grant_types": ["authorization_code"]}))
+    brief = add_client(server, "短", "--metadata", str(tmp_path / "m.json"))
+    answer = sign_in(Visitor(server.url), brief.authorize_url(), citizen.number, citizen.password)
+    tokens = brief.redeem(answer["code"]).json()
+    assert "refresh_token" not in tokens
+    assert "offline_access" not in tokens["scope"]
+
+
+@pytest.mark.parametrize("body", [b"%E4%B8%AD=1", b"a%0d%0aSet-Cookie:%20x=1", b"a%20b=1", b"id_token_hint=x&a=1"])
+def test_logout_by_foreign_form_is_never_a_server_error(server: YimenServer, body: bytes) -> None:
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    response = httpx2.post(f"{server.url}/logout", content=body, headers=headers, trust_env=False)
+    assert response.status_code in (303, 400)
+    assert "a=1" not in response.headers.get("location", "")

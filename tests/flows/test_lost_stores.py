@@ -54,6 +54,7 @@ def test_redis_silent_answers_503_quickly_and_comes_back(fragile: YimenServer, o
     sign_in(signed_in, rp.authorize_url(), citizen.number, citizen.password)
     with redis.Redis.from_url(own_redis) as client:
         client.execute_command("CLIENT", "PAUSE", "6000", "ALL")
+    assert httpx2.get(f"{fragile.url}/readyz", trust_env=False).status_code == 503
     started = time.monotonic()
     response = Visitor(fragile.url).walk(rp.authorize_url())
     assert (response.status_code, "retry-after" in response.headers) == (503, True)

@@ -19,7 +19,7 @@ from idp.ephemeral import PREFIX, Ephemeral, MemoryEphemeral, RedisEphemeral, op
 from idp.errors import ConfigError, Unavailable
 from tests.support.processes import bound_to_us, free_port, stop, wait_until
 
-REAL = os.environ.get("YIMEN_TEST_REDIS_URL", "")
+REAL = os.environ.get("TEST_REDIS_URL", "")
 
 
 class Bench(Protocol):

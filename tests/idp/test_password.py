@@ -144,6 +144,7 @@ def test_check_is_false_for_nobody_locked_and_without_password(context: Context,
 
 
 @pytest.mark.parametrize("stores", ["sqlite"], indirect=True)
+@pytest.mark.long
 def test_check_costs_the_same_for_everybody(context: Context, db: Session) -> None:
     known, locked, bare = (new_person(context, db) for _ in range(3))
     for account in (known, locked):

@@ -28,8 +28,8 @@ def main(arguments: list[str]) -> int:
         )
         folder.chmod(0o711)  # PostgreSQL may be another user
         services = {
-            "YIMEN_TEST_POSTGRES": stack.enter_context(postgres(folder)),
-            "YIMEN_TEST_REDIS_URL": stack.enter_context(redis_server(folder)),
+            "TEST_POSTGRES": stack.enter_context(postgres(folder)),
+            "TEST_REDIS_URL": stack.enter_context(redis_server(folder)),
         }
         return run_pytest([*arguments, f"--basetemp={folder}/tests"], os.environ | services)
 

@@ -15,6 +15,7 @@ CONSENT = ConsentRow("openid profile organization", NOW + 1000)
 
 def asked(**changes: object) -> Interaction:
     base = {"id": "i", "browser": "", "client_id": "c", "redirect_uri": "https://rp.test/cb", "scope": "openid"}
+    base["session"] = SESSION.id  # type: ignore[assignment]
     return Interaction(**{**base, **changes})  # type: ignore[arg-type]
 
 
@@ -80,6 +81,10 @@ NOBODY = facts(session=None, subject=None, consent=None)
             facts(mandates=[MANDATE]),
             ChooseActing(),
         ),
+        (asked(scope="openid organization", acting_chosen=True, mandate_id=MANDATE), facts(), ChooseActing()),
+        (asked(consented="openid email", scope="openid email", session=uuid4()), facts(), AskConsent("openid email")),
+        (asked(prompt=("login",), authenticated=True, session=uuid4()), facts(), Login("prompt_login")),
+        (asked(denied=True, session=uuid4()), facts(), Issue("openid", None)),
         (
             asked(scope="openid organization", prompt=("none",)),
             facts(mandates=[MANDATE]),
