@@ -72,9 +72,10 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.captureWarnings(True)
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "alembic"):
+    for name in ("uvicorn", "uvicorn.error", "alembic"):
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
     logging.getLogger("alembic").setLevel("WARNING")
     logging.getLogger("httpx2").setLevel("WARNING")
+    logging.getLogger("uvicorn.access").disabled = True  # its lines hold whole addresses, and so codes

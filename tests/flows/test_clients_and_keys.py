@@ -174,6 +174,8 @@ def test_log_of_the_server_holds_no_number_secret_or_code(citizen: Citizen, rp: 
     tokens = rp.redeem(answer["code"]).json()
     log = citizen.server.log.read_text()
     assert '"request_id"' in log
+    assert "uvicorn.access" not in log
+    assert "interaction=" not in log
     told = [tokens[name] for name in ("access_token", "refresh_token", "id_token")]
     person = [citizen.number, citizen.name, citizen.password]
     for secret in (*person, answer["code"], rp.client_secret, *told, *visitor.cookies.values()):
