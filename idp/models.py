@@ -278,7 +278,6 @@ class Grant(Base):
     amr: Mapped[str]
     channel: Mapped[str]
     mandate_id: Mapped[UUID | None] = mapped_column(ForeignKey("mandates.id"), index=True)
-    max_age_asked: Mapped[int]  # 1 when the request made auth_time a required claim
     generation: Mapped[int] = mapped_column(default=0)  # number of the refresh token in force; 0 before the first
     rotated_at: Mapped[int | None]
     refresh_expires_at: Mapped[int | None]

@@ -137,7 +137,6 @@ def _interaction(context: Context, party: RelyingParty, parameters: dict[str, st
         code_challenge=parameters.get("code_challenge"),
         prompt=prompt,
         max_age=int(max_age) if max_age is not None else default,
-        require_auth_time=max_age is not None or bool(party.metadata.get("require_auth_time")),
         hint_subject=_hint_subject(context, party, parameters.get("id_token_hint")),
         login_hint=parameters.get("login_hint", "")[:200],
         ui_locales=parameters.get("ui_locales", "")[:200],
@@ -232,7 +231,6 @@ async def _issue(
         amr=session.amr,
         channel=context.channel,
         mandate_id=step.mandate_id,
-        max_age_asked=int(asked.require_auth_time),
         created_at=now,
         **audit.values(
             context,

@@ -30,7 +30,6 @@ class Interaction(msgspec.Struct, kw_only=True):
     code_challenge: str | None = None
     prompt: tuple[str, ...] = ()
     max_age: int | None = None
-    require_auth_time: bool = False
     hint_subject: str | None = None
     login_hint: str = ""
     ui_locales: str = ""

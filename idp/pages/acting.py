@@ -7,10 +7,9 @@ from starlette.responses import Response
 
 from idp import accounts, audit, identifiers, mandates
 from idp.context import Context
-from idp.errors import InteractionExpired
 from idp.http.request import Request
 from idp.http.response import redirect
-from idp.models import Account, SignOn
+from idp.models import Account
 from idp.oidc.interaction import Interaction, begin_for
 from idp.pages.values import ActingPage, OrganizationChoice, SelfChoice
 from idp.pages.visitor import Visitor, meet_with_request, next_step, requester, save
@@ -18,13 +17,13 @@ from idp.pages.visitor import Visitor, meet_with_request, next_step, requester, 
 
 def get_acting(context: Context, request: Request, db: Session) -> Response:
     visitor, asked = meet_with_request(context, request)
-    return _show(visitor, asked, db, _signed_in(visitor, db)[1])
+    return _show(visitor, asked, db, visitor.must_be_signed_in(db)[1])
 
 
 def post_acting(context: Context, request: Request, db: Session) -> Response:
     visitor, asked = meet_with_request(context, request)
     visitor.require_own_form()
-    session, account = _signed_in(visitor, db)
+    session, account = visitor.must_be_signed_in(db)
     chosen = request.value("acting_for")
     mandate = _mandate(context, db, account, chosen)
     if chosen != "self" and mandate is None:
@@ -35,13 +34,6 @@ def post_acting(context: Context, request: Request, db: Session) -> Response:
     detail = {"mandate": str(mandate) if mandate else "self"}
     audit.record(context, db, "session:capacity:chosen", account=account.id, client=asked.client_id, detail=detail)
     return redirect(next_step(context, asked))
-
-
-def _signed_in(visitor: Visitor, db: Session) -> tuple[SignOn, Account]:
-    signed_in = visitor.signed_in(db)
-    if signed_in is None:
-        raise InteractionExpired(detail="no session")
-    return signed_in
 
 
 def _mandate(context: Context, db: Session, account: Account, chosen: str) -> UUID | None:

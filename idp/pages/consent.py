@@ -12,15 +12,15 @@ from idp.context import Context
 from idp.errors import InteractionExpired
 from idp.http.request import Request
 from idp.http.response import redirect
-from idp.models import Account, Mandate, Organization, SignOn
+from idp.models import Account, Mandate, Organization
 from idp.oidc.interaction import Interaction, begin_for
 from idp.pages.values import ConsentItem, ConsentPage
-from idp.pages.visitor import Visitor, meet_with_request, next_step, requester, save
+from idp.pages.visitor import meet_with_request, next_step, requester, save
 
 
 def get_consent(context: Context, request: Request, db: Session) -> Response:
     visitor, asked = meet_with_request(context, request)
-    session, account = _signed_in(visitor, db)
+    session, account = visitor.must_be_signed_in(db)
     if asked.session != session.id:  # the first page of this person: remember whose progress begins
         begin_for(asked, session.id)
         save(visitor, asked)
@@ -43,7 +43,7 @@ def post_consent(context: Context, request: Request, db: Session) -> Response:
     """Exactly what was shown is agreed to: the scope of the paused request, never one from the form."""
     visitor, asked = meet_with_request(context, request)
     visitor.require_own_form()
-    session, account = _signed_in(visitor, db)
+    session, account = visitor.must_be_signed_in(db)
     if asked.session != session.id:
         raise InteractionExpired(detail="another person's request")
     if request.value("decision") == "approve":
@@ -54,13 +54,6 @@ def post_consent(context: Context, request: Request, db: Session) -> Response:
         audit.record(context, db, "consent:scope:refused", account=account.id, client=asked.client_id, result="refused")
     save(visitor, asked)
     return redirect(next_step(context, asked))
-
-
-def _signed_in(visitor: Visitor, db: Session) -> tuple[SignOn, Account]:
-    signed_in = visitor.signed_in(db)
-    if signed_in is None:
-        raise InteractionExpired(detail="no session")
-    return signed_in
 
 
 def _capacity(context: Context, db: Session, account: Account, asked: Interaction) -> str:

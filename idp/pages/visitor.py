@@ -97,6 +97,13 @@ class Visitor:
     def signed_in(self, db: Session) -> tuple[SignOn, Account] | None:
         return sessions.find_live(self.context, db, self.request.cookies.get(SESSION_COOKIE, ""))
 
+    def must_be_signed_in(self, db: Session) -> tuple[SignOn, Account]:
+        """As `signed_in`, for pages in the middle of a request. Raises InteractionExpired when nobody is."""
+        found = self.signed_in(db)
+        if found is None:
+            raise InteractionExpired(detail="no session")
+        return found
+
     def in_use(self, session: SignOn) -> None:
         """Note that the person is here. Only for pages that read: a page that writes holds SQLite's one writer."""
         anyio.from_thread.run(touch, self.context, session.id, session.last_seen_at)

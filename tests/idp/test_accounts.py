@@ -245,7 +245,7 @@ def _sign_in(context: Context, db: Session, account: Account) -> None:
         Grant(
             client_id=made.client.id, account_id=account.id, session_id=session.id, scope="openid offline_access",
             code_hash=uuid4().bytes, code_expires_at=now, redirect_uri="x", auth_time=now, level=3, amr="pwd",
-            channel="web_hall", max_age_asked=0, created_at=now,
+            channel="web_hall", created_at=now,
         )
     )  # fmt: skip
     db.flush()
