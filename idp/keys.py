@@ -178,9 +178,6 @@ class KeyRing:
             return None
         return claims if isinstance(claims, dict) else None
 
-    def describe(self) -> list[dict[str, Any]]:
-        return [{"kid": key.kid, "algorithm": key.algorithm, "state": key.state} for key in self._keys.values()]
-
 
 def _unseal(vault: Vault, row: SigningKey) -> Signer:
     pem = vault.unseal(_TABLE, _COLUMN, row.id, row.sealed_private).encode()
