@@ -24,7 +24,7 @@ from starlette.applications import Starlette
 from admin import doctor
 from admin.commands import COMMANDS, print_json, refusals
 from admin.demo import running_demo
-from idp import deliveries, keys, logs, sessions
+from idp import deliveries, keys, lockout, logs, messages, sessions
 from idp.config import Config, load_config
 from idp.context import Context, new_request_id
 from idp.database import Database, insert_into
@@ -38,6 +38,7 @@ from idp.oidc.logout import build_notice
 from idp.outgoing import Outgoing
 from idp.pages.errors import show_error
 from idp.routes import ROUTES
+from idp.senders import open_sender
 from migrations import schema
 
 log = logging.getLogger("yimen")
@@ -173,14 +174,25 @@ def application_of(context: Context) -> Starlette:
             with context.database.session() as session:
                 ended = sessions.end_expired(context, session, limit=EXPIRY_BATCH)
 
+    def forget_failures() -> None:
+        gone = lockout.PURGE_BATCH
+        while gone == lockout.PURGE_BATCH:
+            with context.database.session() as session:
+                gone = lockout.purge(context, session)
+
     async def deliver() -> None:
         await deliveries.run_forever(context, {deliveries.BACKCHANNEL_LOGOUT: build_notice})
+
+    async def tell() -> None:
+        await messages.run_forever(context, open_sender(context))
 
     background = [
         every(KEYS_SECONDS, lambda: reload_keys(context)),
         every(CHECK_SECONDS, context.database.check),
         every(EXPIRY_SECONDS, end_expired),
+        every(EXPIRY_SECONDS, forget_failures),
         unending(deliver),
+        unending(tell),
     ]
     return create_application(context, ROUTES, background, show_error)
 

@@ -13,11 +13,13 @@ import click
 from sqlalchemy.orm import Session
 
 from clients import registry
-from idp import accounts, audit, keys, organizations
+from idp import accounts, audit, keys, lockout, organizations
 from idp.authn import password
 from idp.context import Context
 from idp.errors import InvalidInput, YimenError
 from idp.identifiers import PERSON_TYPES
+from idp.logs import mask_free_text
+from idp.models import Account
 
 Opener = Callable[[], AbstractContextManager[Context]]
 P = ParamSpec("P")
@@ -141,7 +143,7 @@ def add_person(
     )
     if password_stdin:
         password.set_password(context, session, account, read_secret())
-    return accounts.describe(context, session, account)
+    return _described(context, session, account)
 
 
 def _once(claim: str, option: str, claimed: object) -> str:
@@ -156,7 +158,7 @@ def _once(claim: str, option: str, claimed: object) -> str:
 @answers
 def show_person(context: Context, session: Session, *, id: UUID) -> Mapping[str, Any]:
     """Show the account ID, everything masked."""
-    return accounts.describe(context, session, accounts.get(session, id))
+    return _described(context, session, accounts.get(session, id))
 
 
 @person.command("lock")
@@ -172,7 +174,7 @@ def lock_person(context: Context, session: Session, *, id: UUID, reason: str) ->
     """
     account = accounts.get(session, id)
     accounts.lock(context, session, account, reason)
-    return accounts.describe(context, session, account)
+    return _described(context, session, account)
 
 
 @person.command("unlock")
@@ -183,7 +185,29 @@ def unlock_person(context: Context, session: Session, *, id: UUID, reason: str) 
     """Unlock the account ID. What was ended by the lock stays ended."""
     account = accounts.get(session, id)
     accounts.unlock(context, session, account, reason)
-    return accounts.describe(context, session, account)
+    return _described(context, session, account)
+
+
+@person.command("forgive")
+@click.argument("id", type=click.UUID)
+@click.option("--reason", required=True, help="Kept in the audit; long numbers in it are masked.")
+@answers
+def forgive_person(context: Context, session: Session, *, id: UUID, reason: str) -> Mapping[str, Any]:
+    """Forget the failed sign-ins of the account ID, so that a password works again at once.
+
+    For the counter, where the person has shown who they are. It does not touch `person lock`.
+
+    \b
+    Example:
+      yimen person forgive 6f1c0c1e-… --reason "showed the identity card at the counter"
+    """
+    account = accounts.get(session, id)
+    lockout.clear(context, session, account.id, reason=mask_free_text(reason))
+    return _described(context, session, account)
+
+
+def _described(context: Context, session: Session, account: Account) -> Mapping[str, Any]:
+    return {**accounts.describe(context, session, account), **lockout.describe(context, session, account.id)}
 
 
 @person.command("password")
@@ -199,7 +223,7 @@ def set_person_password(context: Context, session: Session, *, id: UUID, passwor
     """
     account = accounts.get(session, id)
     password.set_password(context, session, account, read_secret())
-    return accounts.describe(context, session, account)
+    return _described(context, session, account)
 
 
 # --- organizations

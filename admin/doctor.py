@@ -15,7 +15,7 @@ from idp.context import Context
 from idp.errors import YimenError
 from idp.models import Delivery, SigningKey
 
-NOT_YET = ("YIMEN_CODE_SENDER", "YIMEN_METRICS_ALLOW", "YIMEN_RATE_LIMITS")
+NOT_YET = ("YIMEN_METRICS_ALLOW",)
 OLD_KEY_SECONDS = 400 * 86_400
 SQLITE_NEEDED = (3, 35, 0)
 

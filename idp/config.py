@@ -99,6 +99,8 @@ def unsafe_for_production(config: Config, explicit: set[str] | None = None) -> l
         found.append("YIMEN_REDIS_URL must name Redis; the in-process store cannot serve several workers")
     if explicit is not None and "YIMEN_MASTER_KEY_FILE" not in explicit:
         found.append("YIMEN_MASTER_KEY_FILE must be set; a generated key in the data folder is not enough")
+    if config.code_sender == "outbox":
+        found.append("YIMEN_CODE_SENDER must be the address of an SMS gateway; the outbox file is for development")
     if not config.rate_limits:
         found.append("YIMEN_RATE_LIMITS=off is for tests only")
     if any(network.prefixlen == 0 for network in config.trusted_proxies):

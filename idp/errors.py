@@ -68,6 +68,17 @@ class InteractionExpired(YimenError):
     status = 400
 
 
+class TooManyRequests(YimenError):
+    """The caller has used up what it may do in a time; `retry_after` in seconds (RFC 6585 section 4)."""
+
+    code = "too_many_requests"
+    status = 429
+
+    def __init__(self, *, retry_after: int, detail: str = "") -> None:
+        super().__init__(detail=detail)
+        self.retry_after = retry_after
+
+
 class Unavailable(YimenError):
     """A store does not answer; nothing was changed. The caller may try again after `retry_after` seconds."""
 

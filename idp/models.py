@@ -124,6 +124,39 @@ class Password(Base):
     changed_at: Mapped[int]
 
 
+class LoginFailure(Base):
+    """Consecutive failed sign-ins for one subject from one place (see lockout.py); truth that no restart forgets."""
+
+    __tablename__ = "login_failures"
+    subject: Mapped[bytes] = mapped_column(primary_key=True)
+    place: Mapped[str] = mapped_column(primary_key=True)  # "*", a network, or a known device
+    failures: Mapped[int]  # in a row, those during a lock included
+    strikes: Mapped[int]  # of them towards the next lock
+    locks: Mapped[int] = mapped_column(default=0)  # so far; each is longer than the one before
+    locked_until: Mapped[int] = mapped_column(default=0)
+    last_at: Mapped[int] = mapped_column(index=True)
+
+
+class Message(Base):
+    """Something that a person is told by phone or mail; whom it goes to is looked up when it is sent."""
+
+    __tablename__ = "messages"
+    __table_args__ = (
+        _one_of("state", "waiting", "done", "failed"),
+        Index("ix_messages_due", "state", "next_at"),
+    )
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"), index=True)
+    purpose: Mapped[str]
+    detail: Mapped[str]  # a JSON object, never a number, name or secret
+    state: Mapped[str] = mapped_column(default="waiting")
+    attempts: Mapped[int] = mapped_column(default=0)
+    next_at: Mapped[int]
+    last_result: Mapped[str | None]
+    created_at: Mapped[int]
+    updated_at: Mapped[int]
+
+
 class Organization(Base):
     """A legal person or other organization, named by its unified social credit code (GB 32100)."""
 

@@ -20,7 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from idp.context import Context, new_request_id
 from idp.database import POOL_SIZE
-from idp.errors import InvalidInput, MethodNotAllowed, NotFound, TooLarge, Unavailable, YimenError
+from idp.errors import InvalidInput, MethodNotAllowed, NotFound, TooLarge, TooManyRequests, Unavailable, YimenError
 from idp.http.request import FORM_TYPE, Request, parse_cookies, parse_pairs
 from idp.http.response import BASE_HEADERS, BROWSER_COOKIE, json_response, new_browser, set_cookie
 
@@ -162,7 +162,7 @@ class Dispatcher:
             response.headers["WWW-Authenticate"] = 'Basic realm="yimen"'
         if isinstance(error, MethodNotAllowed):
             response.headers["Allow"] = error.allow
-        if isinstance(error, Unavailable):
+        if isinstance(error, Unavailable | TooManyRequests):
             response.headers["Retry-After"] = str(error.retry_after)
         return response
 

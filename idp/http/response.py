@@ -16,6 +16,7 @@ BASE_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 SESSION_COOKIE = "__Host-yimen_session"
+DEVICE_COOKIE = "__Host-yimen_device"  # who has signed in here before (known_devices.py)
 BROWSER_COOKIE = "__Host-yimen_browser"  # the browser that an interaction and a form belong to
 
 

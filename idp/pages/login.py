@@ -1,20 +1,24 @@
 """Sign in with a password, as a person; on the organization tab too, where the credit code only preselects."""
 
+import logging
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import anyio.from_thread
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from idp import accounts, audit, identifiers, mandates, organizations, sessions
+from idp import accounts, audit, identifiers, known_devices, lockout, mandates, organizations, ratelimit, sessions
 from idp.authn import METHODS, password
 from idp.context import Context
 from idp.http.request import Request
-from idp.http.response import SESSION_COOKIE, redirect, set_cookie
+from idp.http.response import DEVICE_COOKIE, SESSION_COOKIE, redirect, set_cookie
 from idp.models import Account
 from idp.oidc.interaction import Interaction, begin_for
 from idp.pages.values import LoginPage
 from idp.pages.visitor import Visitor, meet, next_step, requester, save
+
+log = logging.getLogger(__name__)
 
 
 def get_login(context: Context, request: Request, db: Session) -> Response:
@@ -34,14 +38,19 @@ def post_login(context: Context, request: Request, db: Session) -> Response:
     problem = _missing(typed, request.value("password"), kind, organization)
     if problem:
         return _show(visitor, db, kind=kind, identifier=typed, organization=organization, error=problem)
-    account, right = _authenticate(context, typed, request.value("password"))
-    if account is None or not right:
-        known = account.id if account else None
-        audit.record(
-            context, db, "session:login:refused", account=known, result="refused", detail={"method": "password"}
-        )
+    anyio.from_thread.run(ratelimit.refuse_excess, context)
+    account, right, tried = _authenticate(context, typed, request.value("password"), request.cookies.get(DEVICE_COOKIE))
+    if not lockout.settle(context, db, tried, right=right) or account is None:
+        _count_failure(context)
+        detail = {"method": "password"}
+        audit.record(context, db, "session:login:refused", account=tried.account_id, result="refused", detail=detail)
         return _show(visitor, db, kind=kind, identifier=typed, organization=organization, error="login_failed")
     return _start(visitor, db, account, organization if kind == "org" else "")
+
+
+def _count_failure(context: Context) -> None:
+    if anyio.from_thread.run(ratelimit.count_failure, context):
+        log.warning("so many sign-ins fail that every address may try less", extra={"fields": {"detail": "attack"}})
 
 
 def _missing(typed: str, secret: str, kind: str, organization: str) -> str:
@@ -52,12 +61,19 @@ def _missing(typed: str, secret: str, kind: str, organization: str) -> str:
     return "" if secret else "password_missing"
 
 
-def _authenticate(context: Context, typed: str, secret: str) -> tuple[Account | None, bool]:
-    """Whose account that is, and whether the password is right and it may sign in. Every case costs the same work,
-    and no transaction that writes is open while the password is being hashed."""
+def _authenticate(
+    context: Context, typed: str, secret: str, devices: str | None
+) -> tuple[Account | None, bool, lockout.Attempt]:
+    """Whose account that is, whether the password is right and it may sign in, and what to count the attempt by.
+
+    Every case costs the same work, and no transaction that writes is open while the password is being hashed.
+    """
     with context.database.session(write=False) as reading:
         account = accounts.find_for_login(context, reading, typed)
-        return account, password.check(context, reading, account, secret)
+        right = password.check(context, reading, account, secret)
+        since = password.changed_at(reading, account)
+    device = known_devices.find(context, devices or "", account.id, since) if account is not None else None
+    return account, right, lockout.attempt(context, account.id if account else None, typed, device)
 
 
 def _start(visitor: Visitor, db: Session, account: Account, organization: str) -> Response:
@@ -76,6 +92,8 @@ def _start(visitor: Visitor, db: Session, account: Account, organization: str) -
         save(visitor, asked)
     response = redirect(next_step(context, asked) if asked else context.url("/account"))
     set_cookie(response, SESSION_COOKIE, handle)
+    devices = known_devices.remember(context, visitor.request.cookies.get(DEVICE_COOKIE, ""), account.id)
+    set_cookie(response, DEVICE_COOKIE, devices, max_age=known_devices.LIFETIME_SECONDS)
     return response
 
 

@@ -92,7 +92,11 @@ class Stores:
 
     @contextmanager
     def environment(self, kind: str, data_dir: Path) -> Iterator[dict[str, str]]:
-        common = {"YIMEN_DATA_DIR": str(data_dir), "YIMEN_OUTBOUND_ALLOW": "127.0.0.1"}
+        common = {
+            "YIMEN_DATA_DIR": str(data_dir),
+            "YIMEN_OUTBOUND_ALLOW": "127.0.0.1",
+            "YIMEN_RATE_LIMITS": "off",  # all tests share one address; those about limits switch them on
+        }
         if kind == "sqlite":
             yield common | {"YIMEN_DATABASE_URL": self._files.create(data_dir / "yimen.db"), "YIMEN_REDIS_URL": ""}
             return
