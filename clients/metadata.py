@@ -145,6 +145,11 @@ def _some_of(allowed: Sequence[str], needed: str) -> Callable[[str, Any], None]:
     return check_words
 
 
+def _levels(member: str, value: Any) -> None:
+    if not set(_texts(member, value)) <= set(profiles.LEVELS):
+        raise InvalidClientMetadata(f"{member} may hold {', '.join(profiles.LEVELS)} only")
+
+
 def _boolean(member: str, value: Any) -> None:
     if not isinstance(value, bool):
         raise InvalidClientMetadata(f"{member} must be true or false")
@@ -247,6 +252,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "subject_type": _one_of(profiles.SUBJECT_TYPES),
     "id_token_signed_response_alg": _one_of(profiles.ALGORITHMS),
     "default_max_age": _seconds,
+    "default_acr_values": _levels,
     "require_auth_time": _boolean,
     "application_type": _one_of(("web", "native")),
     "client_uri": _page,

@@ -311,6 +311,7 @@ class Grant(Base):
     amr: Mapped[str]
     channel: Mapped[str]
     mandate_id: Mapped[UUID | None] = mapped_column(ForeignKey("mandates.id"), index=True)
+    claims: Mapped[str | None]  # claims named one by one (OIDC Core 5.5): a JSON object of names
     generation: Mapped[int] = mapped_column(default=0)  # number of the refresh token in force; 0 before the first
     rotated_at: Mapped[int | None]
     refresh_expires_at: Mapped[int | None]

@@ -2,7 +2,8 @@
 
 import asyncio
 import hashlib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 from urllib.parse import quote
 from uuid import UUID, uuid4
 
@@ -14,9 +15,10 @@ from idp.context import Context
 from idp.errors import InteractionExpired, YimenError
 from idp.http.request import Request
 from idp.http.response import BROWSER_COOKIE, SESSION_COOKIE, new_browser, redirect, set_cookie
-from idp.oidc import grants, guard, interaction, profiles, store, tokens
+from idp.oidc import grants, guard, interaction, profiles, requested, store, tokens
 from idp.oidc.client import RelyingParty
 from idp.oidc.endpoints import load_client
+from idp.oidc.form_post import can_take, form_post
 from idp.oidc.interaction import Facts, Interaction, Issue, Refuse, Step
 from idp.oidc.provider import Provider, ProviderRequest
 from idp.oidc.store import SessionRow
@@ -57,7 +59,7 @@ async def get_authorize(context: Context, request: Request) -> Response:
     try:
         asked = _validate(context, party, "GET", parameters)
     except ErrorRedirect as error:
-        return _error(context, parameters["redirect_uri"], parameters.get("state"), error.error, error.description)
+        return _error(context, _destination(parameters), error.error, error.description)
     return await _proceed(context, request, party, asked, session, saved=False)
 
 
@@ -68,7 +70,7 @@ async def post_authorize(context: Context, request: Request) -> Response:
     try:
         asked = _validate(context, party, "POST", parameters)
     except ErrorRedirect as error:
-        return _error(context, parameters["redirect_uri"], parameters.get("state"), error.error, error.description)
+        return _error(context, _destination(parameters), error.error, error.description)
     await interaction.save(context, asked)
     return redirect(context.url(f"{CONTINUE}?interaction={asked.id}"))
 
@@ -105,7 +107,7 @@ def _validate(context: Context, party: RelyingParty, method: str, parameters: di
         raise ErrorRedirect("invalid_request", "response_type is missing")
     if parameters["response_type"] not in profiles.RESPONSE_TYPES:
         raise ErrorRedirect("unsupported_response_type", "only response_type code is supported")
-    if parameters.get("response_mode", "query") not in profiles.RESPONSE_MODES:
+    if parameters.get("response_mode", "query") != _destination(parameters).mode:
         raise ErrorRedirect("invalid_request", "this response_mode is not supported")
     server = grants.with_grants(Provider(context, party))
     asked = ProviderRequest(method, context.url("/authorize"), parameters)
@@ -126,6 +128,12 @@ def _interaction(context: Context, party: RelyingParty, parameters: dict[str, st
     if max_age is not None and not (max_age.isascii() and max_age.isdigit() and len(max_age) < 10):
         raise ErrorRedirect("invalid_request", "max_age is a number of seconds")
     default = party.metadata.get("default_max_age")
+    allowed = party.get_allowed_scope(" ".join(profiles.SCOPES))
+    try:
+        wished = requested.read(parameters, allowed, party.metadata.get("default_acr_values", ()))
+    except requested.ClaimsRefused as error:
+        raise ErrorRedirect("invalid_request", str(error)) from None
+    hint = _hint_subject(context, party, parameters.get("id_token_hint"))
     return Interaction(
         id=interaction.new_id(),
         browser="",
@@ -137,7 +145,9 @@ def _interaction(context: Context, party: RelyingParty, parameters: dict[str, st
         code_challenge=parameters.get("code_challenge"),
         prompt=prompt,
         max_age=int(max_age) if max_age is not None else default,
-        hint_subject=_hint_subject(context, party, parameters.get("id_token_hint")),
+        response_mode=parameters.get("response_mode", "query"),
+        requested=wished,
+        hint_subject=_only_subject(hint, wished.subject),
         login_hint=parameters.get("login_hint", "")[:200],
         ui_locales=parameters.get("ui_locales", "")[:200],
     )
@@ -151,6 +161,13 @@ def _hint_subject(context: Context, party: RelyingParty, hint: str | None) -> st
     if claims is None or claims.get("iss") != context.config.issuer or claims.get("aud") != party.client_id:
         return ""
     return str(claims.get("sub", ""))
+
+
+def _only_subject(hint: str | None, named: str | None) -> str | None:
+    """Whom both id_token_hint and the claim `sub` mean; "" fits nobody: they contradict each other."""
+    if hint is None or named is None:
+        return named if hint is None else hint
+    return hint if hint == named else ""
 
 
 async def _proceed(
@@ -169,12 +186,12 @@ async def _proceed(
         if code is not None:
             if session is not None:
                 await touch(context, session.id, session.last_seen_at)
-            return _answer(context, asked, [("code", code)])
+            return _answer(context, _destination_of(asked), [("code", code)])
         step = interaction.decide(asked, await _facts(context, party, asked, None))  # it ended meanwhile
     if isinstance(step, Refuse):
         if saved:
             await interaction.end(context, asked.id)
-        return _error(context, asked.redirect_uri, asked.state, step.error, step.description)
+        return _error(context, _destination_of(asked), step.error, step.description)
     return await _pause(context, request, asked, step)
 
 
@@ -227,10 +244,11 @@ async def _issue(
         code_challenge=asked.code_challenge,
         nonce=asked.nonce,
         auth_time=session.auth_time,
-        level=min(session.level, session.account_level),
+        level=step.level,
         amr=session.amr,
         channel=context.channel,
         mandate_id=step.mandate_id,
+        claims=asked.requested.stored,
         created_at=now,
         **audit.values(
             context,
@@ -269,18 +287,37 @@ async def _pause(context: Context, request: Request, asked: Interaction, step: S
 # --- answers
 
 
-def _answer(context: Context, asked: Interaction, members: list[tuple[str, str]]) -> Response:
-    if asked.state is not None:
-        members.append(("state", asked.state))
-    return redirect(add_query(asked.redirect_uri, [*members, ("iss", context.config.issuer)]))
+class Destination(NamedTuple):
+    """Where an answer goes, and how."""
+
+    redirect_uri: str
+    state: str | None
+    mode: str
 
 
-def _error(context: Context, redirect_uri: str, state: str | None, error: str, description: str) -> Response:
-    """error, error_description, state, iss (RFC 9207) and nothing else: the one home of error redirects."""
-    members = [("error", error), ("error_description", description)]
-    if state is not None:
-        members.append(("state", state))
-    return redirect(add_query(redirect_uri, [*members, ("iss", context.config.issuer)]))
+def _destination(parameters: Mapping[str, str]) -> Destination:
+    """Of a request that may be faulty: an unknown response mode, or a form for an app, falls back to the query."""
+    mode, uri = parameters.get("response_mode", "query"), parameters["redirect_uri"]
+    fits = mode in profiles.RESPONSE_MODES and (mode != "form_post" or can_take(uri))
+    return Destination(uri, parameters.get("state"), mode if fits else "query")
+
+
+def _destination_of(asked: Interaction) -> Destination:
+    return Destination(asked.redirect_uri, asked.state, asked.response_mode)
+
+
+def _answer(context: Context, to: Destination, members: list[tuple[str, str]]) -> Response:
+    """The members with state and iss (RFC 9207), and nothing else: the one way back to a client."""
+    if to.state is not None:
+        members.append(("state", to.state))
+    members.append(("iss", context.config.issuer))
+    if to.mode == "form_post":
+        return form_post(to.redirect_uri, members)
+    return redirect(add_query(to.redirect_uri, members))
+
+
+def _error(context: Context, to: Destination, error: str, description: str) -> Response:
+    return _answer(context, to, [("error", error), ("error_description", description)])
 
 
 def add_query(uri: str, members: list[tuple[str, str]]) -> str:

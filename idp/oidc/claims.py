@@ -1,7 +1,7 @@
 """Claims: what a client may learn about a person, by the scopes that were granted."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,11 @@ def unseal(context: Context, rows: Sequence[SubjectRow]) -> Subject:
 
 def of_scopes(subject: Subject, scope: str) -> dict[str, Any]:
     """The claims of the granted scopes, without empty members (OIDC Core section 5.3.2)."""
+    return of_names(subject, [name for word in scope.split() for name in profiles.SCOPES.get(word, ())])
+
+
+def of_names(subject: Subject, names: Iterable[str]) -> dict[str, Any]:
+    """These claims, as far as they are known of the person."""
     known: dict[str, Any] = {
         **subject.claims,
         "name": subject.name,
@@ -69,8 +74,7 @@ def of_scopes(subject: Subject, scope: str) -> dict[str, Any]:
         known |= {"email": subject.email, "email_verified": subject.email_verified}
     if subject.phone:
         known |= {"phone_number": "+86" + subject.phone, "phone_number_verified": subject.phone_verified}
-    wanted = [name for word in scope.split() for name in profiles.SCOPES.get(word, ())]
-    return {name: known[name] for name in wanted if known.get(name) not in (None, "", {}, [])}
+    return {name: known[name] for name in names if known.get(name) not in (None, "", {}, [])}
 
 
 def of_capacity(context: Context, grant: GrantRow, acting: ActingRow | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from idp.context import Context
 from idp.errors import InvalidInput, Unavailable
 from idp.http.request import Request
 from idp.http.response import json_response
-from idp.oidc import claims, client, grants, guard, profiles, store, tokens
+from idp.oidc import claims, client, grants, guard, profiles, requested, store, tokens
 from idp.oidc.client import RelyingParty
 from idp.oidc.provider import Decision, Provider, ProviderRequest, refuse
 from idp.oidc.store import ActingRow, GrantRow
@@ -58,8 +58,8 @@ async def _decide_token(
 ) -> Decision:
     presented = tokens.open_refresh(context.vault, parameters.get("refresh_token", ""))
     party, grant = await asyncio.gather(load_client(context, client_id), _grant_of(context, parameters, presented))
-    acting = await load_acting(context, grant)
-    server = grants.with_grants(Provider(context, party, grant, acting=acting, presented=presented))
+    acting, named = await asyncio.gather(load_acting(context, grant), _named(context, grant, "id_token", ""))
+    server = grants.with_grants(Provider(context, party, grant, acting=acting, presented=presented, named=named))
     request = ProviderRequest("POST", context.url("/token"), parameters, authorization)
     decision: Decision = server.create_token_response(request)
     if decision.status == 200 and decision.change is None and grant is not None:
@@ -108,7 +108,9 @@ async def get_userinfo(context: Context, request: Request) -> Response:
     acting = await load_acting(context, grant)
     if grant is None or grant.token_revoked or not grants.in_force(grant, acting):
         return _challenge("invalid_token")
-    party, known = await asyncio.gather(load_client(context, grant.client_id), _known(context, grant, access.scope))
+    party, known = await asyncio.gather(
+        load_client(context, grant.client_id), _named(context, grant, "userinfo", access.scope)
+    )
     if party is None or "openid" not in access.scope.split():
         return _challenge("invalid_token")
     body = {**known, "sub": tokens.subject(context.vault, party, grant.account_id)}
@@ -117,11 +119,13 @@ async def get_userinfo(context: Context, request: Request) -> Response:
     return json_response(body)
 
 
-async def _known(context: Context, grant: GrantRow, scope: str) -> dict[str, Any]:
-    if set(scope.split()) <= {"openid", "offline_access", "organization"}:
+async def _named(context: Context, grant: GrantRow | None, place: str, scope: str) -> dict[str, Any]:
+    """The claims of a person by scope, and by name for `place`: userinfo or id_token. No trip where none is due."""
+    names = requested.named(grant.claims, place) if grant is not None else ()
+    if grant is None or (not names and set(scope.split()) <= {"openid", "offline_access", "organization"}):
         return {}
-    rows = await context.database.load(store.SUBJECT, account=grant.account_id)
-    return claims.of_scopes(claims.unseal(context, rows), scope)
+    subject = claims.unseal(context, await context.database.load(store.SUBJECT, account=grant.account_id))
+    return {**claims.of_scopes(subject, scope), **claims.of_names(subject, names)}
 
 
 def _bearer(request: Request) -> str | None:

@@ -143,8 +143,8 @@ def token_answer(server: Provider, scope: str, *, refresh_generation: int | None
     if refresh_generation is not None:
         answer["refresh_token"] = tokens.seal_refresh(context.vault, row.id, refresh_generation)
     if "openid" in scope.split():
-        extra = claims.of_capacity(context, row, server.acting) if "organization" in scope.split() else {}
-        answer["id_token"] = tokens.id_token(context, client, row, access_token, extra)
+        capacity = claims.of_capacity(context, row, server.acting) if "organization" in scope.split() else {}
+        answer["id_token"] = tokens.id_token(context, client, row, access_token, {**server.named, **capacity})
     return answer
 
 

@@ -10,11 +10,15 @@ from uuid import UUID
 
 import msgspec
 
+from idp.authn import METHODS
 from idp.context import Context
 from idp.errors import InteractionExpired
+from idp.oidc import requested
+from idp.oidc.requested import Requested
 from idp.oidc.store import ConsentRow, SessionRow
 
 LIFE_SECONDS = 1_800
+MOST = max(method.level for method in METHODS.values())  # the level that signing in can prove here
 
 
 class Interaction(msgspec.Struct, kw_only=True):
@@ -30,6 +34,8 @@ class Interaction(msgspec.Struct, kw_only=True):
     code_challenge: str | None = None
     prompt: tuple[str, ...] = ()
     max_age: int | None = None
+    response_mode: str = "query"
+    requested: Requested = Requested()
     hint_subject: str | None = None
     login_hint: str = ""
     ui_locales: str = ""
@@ -42,9 +48,14 @@ class Interaction(msgspec.Struct, kw_only=True):
     consented: str | None = None  # scope agreed to in this very request
     denied: bool = False
 
+    @property
+    def consent_scope(self) -> str:
+        """What the person is asked to agree to: the scopes asked for, and those that hold the claims named."""
+        return " ".join(dict.fromkeys([*self.scope.split(), *self.requested.scope.split()]))
+
 
 class Login(msgspec.Struct, frozen=True):
-    """The person must sign in. `reason` is "", "prompt_login" or "max_age"."""
+    """The person must sign in. `reason` is "", "prompt_login", "max_age" or "level"."""
 
     reason: str = ""
 
@@ -67,9 +78,10 @@ class Refuse(msgspec.Struct, frozen=True):
 
 
 class Issue(msgspec.Struct, frozen=True):
-    """The client gets a code."""
+    """The client gets a code. `level` is what it is told as `acr`."""
 
     scope: str
+    level: int
     mandate_id: UUID | None
 
 
@@ -107,13 +119,16 @@ def decide(asked: Interaction, facts: Facts) -> Step:
     reason = _login_reason(asked, facts)
     if reason is not None:
         return Refuse("login_required", "the person must sign in") if silent else Login(reason)
+    level = _level(asked, facts, silent=silent)
+    if not isinstance(level, int):
+        return level
     capacity = _capacity(asked, facts, silent=silent)
     if isinstance(capacity, ChooseActing):
         return Refuse("interaction_required", "the person must choose a capacity") if silent else capacity
     missing = _must_ask(asked, facts)
     if missing:
-        return Refuse("consent_required", "the person must agree") if silent else AskConsent(asked.scope)
-    return Issue(asked.scope, capacity)
+        return Refuse("consent_required", "the person must agree") if silent else AskConsent(asked.consent_scope)
+    return Issue(asked.scope, level, capacity)
 
 
 def _login_reason(asked: Interaction, facts: Facts) -> str | None:
@@ -129,6 +144,27 @@ def _login_reason(asked: Interaction, facts: Facts) -> str | None:
     if asked.max_age is not None and facts.now - facts.session.auth_time > asked.max_age:
         return "max_age"
     return None
+
+
+def _level(asked: Interaction, facts: Facts, *, silent: bool) -> int | Login | Refuse:
+    """The level to tell the client (OIDC Core section 5.5.1.1): one of the wished ones where that is true.
+
+    A wish that the session does not reach but the person can leads to a new login once; an essential one that the
+    person cannot reach ends in the error of its own.
+    """
+    session, wished = facts.session, asked.requested
+    if session is None:
+        return Login()
+    reached = min(session.level, session.account_level)
+    told = requested.told_level(wished.levels, reached)
+    if told is not None:
+        return told
+    can_reach = requested.told_level(wished.levels, min(session.account_level, MOST)) is not None
+    if can_reach and not asked.authenticated and not silent:
+        return Login("level")
+    if wished.essential:
+        return Refuse("unmet_authentication_requirements", "the person has none of the levels asked for")
+    return reached
 
 
 def _capacity(asked: Interaction, facts: Facts, *, silent: bool) -> UUID | ChooseActing | None:
@@ -149,14 +185,14 @@ def _capacity(asked: Interaction, facts: Facts, *, silent: bool) -> UUID | Choos
 
 
 def _must_ask(asked: Interaction, facts: Facts) -> bool:
-    if asked.consented == asked.scope:
+    if asked.consented == asked.consent_scope:
         return False
     if "consent" in asked.prompt:
         return True
     remembered = facts.consent
     if remembered is None or remembered.expires_at <= facts.now:
         return True
-    return not set(asked.scope.split()) <= set(remembered.scope.split())
+    return not set(asked.consent_scope.split()) <= set(remembered.scope.split())
 
 
 def new_id() -> str:

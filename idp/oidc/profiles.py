@@ -1,6 +1,6 @@
 """What clients may do, as data: profiles, scopes with their claims, algorithms and lifetimes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 
@@ -50,7 +50,7 @@ GUARDED_SCOPES = frozenset({"identity_number"})  # need a recorded legal basis
 
 GRANT_TYPES = ("authorization_code", "refresh_token")
 RESPONSE_TYPES = ("code",)
-RESPONSE_MODES = ("query",)
+RESPONSE_MODES = ("query", "form_post")
 PROMPTS = ("none", "login", "consent", "select_account")
 AUTHENTICATION_METHODS = ("client_secret_basic", "client_secret_post", "none")
 ALGORITHMS = ("RS256", "ES256")  # of ID tokens, RS256 being OpenID Connect's default
@@ -68,6 +68,11 @@ CONSENT_SECONDS = 180 * 86_400
 def acr(level: int) -> str:
     """The `acr` value of an assurance level 1 to 5 (contract section 6)."""
     return LEVELS[level - 1]
+
+
+def scopes_of(claims: Set[str]) -> str:
+    """The scopes that hold these claims, in the order of SCOPES."""
+    return " ".join(scope for scope, held in SCOPES.items() if claims & set(held))
 
 
 def known_scopes(asked: str, allowed: str) -> str:

@@ -87,10 +87,12 @@ class Provider(AuthorizationServer):  # type: ignore[misc]
         *,
         acting: ActingRow | None = None,
         presented: RefreshToken | None = None,
+        named: Mapping[str, Any] | None = None,
     ) -> None:
+        """`named` are claims that the ID token carries because the client named them."""
         super().__init__()
         self.context, self.client, self.grant = context, client, grant
-        self.acting, self.presented = acting, presented
+        self.acting, self.presented, self.named = acting, presented, named or {}
         self.decision = Decision()
 
     # --- what Authlib asks of a framework

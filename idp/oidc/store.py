@@ -136,17 +136,18 @@ ISSUE_CODE = Change(
         "amr": "text",
         "channel": "text",
         "mandate_id": "uuid",
+        "claims": "text",
         "created_at": "bigint",
     },
     row=Done,
     then=(audit.RECORD,),
     sql="""
     insert into grants (id, client_id, account_id, session_id, scope, code_hash, code_expires_at, redirect_uri,
-                        code_challenge, nonce, auth_time, level, amr, channel, mandate_id,
+                        code_challenge, nonce, auth_time, level, amr, channel, mandate_id, claims,
                         generation, created_at)
     select wanted.id, wanted.client_id, wanted.account_id, wanted.session_id, wanted.scope, wanted.code_hash,
            wanted.code_expires_at, wanted.redirect_uri, wanted.code_challenge, wanted.nonce, wanted.auth_time,
-           wanted.level, wanted.amr, wanted.channel, wanted.mandate_id, 0, wanted.created_at
+           wanted.level, wanted.amr, wanted.channel, wanted.mandate_id, wanted.claims, 0, wanted.created_at
       from wanted
      where exists (select 1 from sessions join accounts on accounts.id = sessions.account_id
                     where sessions.id = wanted.session_id and sessions.ended_at is null
@@ -171,6 +172,7 @@ class GrantRow(NamedTuple):
     amr: str
     channel: str
     mandate_id: UUID | None
+    claims: str | None  # named one by one in the request, see requested.py
     generation: int
     rotated_at: int | None
     refresh_expires_at: int | None
@@ -184,7 +186,7 @@ class GrantRow(NamedTuple):
 _GRANT_COLUMNS = """
     grants.id, grants.client_id, grants.account_id, grants.session_id, grants.scope, grants.code_expires_at,
     grants.code_spent_at, grants.redirect_uri, grants.code_challenge, grants.nonce, grants.auth_time, grants.level,
-    grants.amr, grants.channel, grants.mandate_id, grants.generation, grants.rotated_at,
+    grants.amr, grants.channel, grants.mandate_id, grants.claims, grants.generation, grants.rotated_at,
     grants.refresh_expires_at, grants.revoked_at, accounts.status, sessions.ended_at, clients.status"""
 _GRANT_JOINS = """
       join clients on clients.id = grants.client_id

@@ -47,8 +47,8 @@ def post_consent(context: Context, request: Request, db: Session) -> Response:
     if asked.session != session.id:
         raise InteractionExpired(detail="another person's request")
     if request.value("decision") == "approve":
-        consents.record(context, db, account.id, asked.client_id, asked.scope)
-        asked.consented = asked.scope
+        consents.record(context, db, account.id, asked.client_id, asked.consent_scope)
+        asked.consented = asked.consent_scope
     else:
         asked.denied = True
         audit.record(context, db, "consent:scope:refused", account=account.id, client=asked.client_id, result="refused")
@@ -83,7 +83,9 @@ def _items(context: Context, db: Session, account: Account, asked: Interaction) 
         "identity_number": identifiers.mask_number_own(person.number) if person.number else "",
         "organization": _capacity(context, db, account, asked),
     }
-    return [ConsentItem(scope=word, value=masked.get(word, "")) for word in asked.scope.split() if word != "openid"]
+    return [
+        ConsentItem(scope=word, value=masked.get(word, "")) for word in asked.consent_scope.split() if word != "openid"
+    ]
 
 
 def _mask_email(address: str) -> str:

@@ -13,8 +13,9 @@ from idp.authn import METHODS, password
 from idp.context import Context
 from idp.http.request import Request
 from idp.http.response import DEVICE_COOKIE, SESSION_COOKIE, redirect, set_cookie
-from idp.models import Account
+from idp.models import Account, SignOn
 from idp.oidc.interaction import Interaction, begin_for
+from idp.oidc.requested import told_level
 from idp.pages.values import LoginPage
 from idp.pages.visitor import Visitor, meet, next_step, requester, save
 
@@ -107,10 +108,13 @@ def _mandate_for(context: Context, db: Session, account: Account, uscc: str) -> 
     return next((mandate.id for mandate, organization in held if organization.id == found.id), None)
 
 
-def _reason(asked: Interaction | None, signed_in: bool) -> str:
+def _reason(asked: Interaction | None, session: SignOn | None) -> str:
     """Why one is asked again though signed in."""
-    if asked is None or not signed_in:
+    if asked is None or session is None:
         return ""
+    wished = asked.requested.levels
+    if wished and told_level(wished, session.level) is None:
+        return "level"
     if {"login", "select_account"} & set(asked.prompt):
         return "prompt_login"
     return "max_age" if asked.max_age is not None and not asked.authenticated else ""
@@ -119,14 +123,14 @@ def _reason(asked: Interaction | None, signed_in: bool) -> str:
 def _show(
     visitor: Visitor, db: Session, *, kind: str, identifier: str, organization: str = "", error: str = ""
 ) -> Response:
-    asked = visitor.asked
+    asked, current = visitor.asked, visitor.signed_in(db)
     page = LoginPage(
         requester=requester(visitor, asked, db)[0] if asked else None,
         kind=kind,
         identifier=identifier,
         organization=organization,
         error=error,
-        reason=_reason(asked, visitor.signed_in(db) is not None),
+        reason=_reason(asked, current[0] if current else None),
         own_address=urlsplit(visitor.context.config.issuer).netloc,
     )
     return visitor.show("login.html", status=400 if error else 200, leads_to_client=True, page=page)

@@ -145,4 +145,5 @@ def requester(visitor: Visitor, asked: Interaction, db: Session) -> tuple[Reques
     if party is None or not party.active:
         raise InteractionExpired(detail="client")
     host = urlsplit(asked.redirect_uri).hostname or urlsplit(asked.redirect_uri).scheme
-    return Requester(name=party.name(visitor.locale), level=0, host=host), party
+    needed = min(asked.requested.levels, default=0)
+    return Requester(name=party.name(visitor.locale), level=needed, host=host), party

@@ -110,6 +110,7 @@ LOGIN_ERRORS: Mapping[str, Fault] = {
 }
 LOGIN_REASONS: Mapping[str, str] = {
     "prompt_login": N_("您已经登录。该系统要求再确认一次是您本人，请重新登录。"),
+    "level": N_("该系统要求的实名等级高于您本次登录的等级，请重新登录。"),
     "max_age": N_("距您上次登录已有一段时间，该系统要求重新登录。"),
 }
 ACTING_ERRORS: Mapping[str, Fault] = {"acting_missing": Fault("acting-self", N_("请选择以谁的名义办理"))}

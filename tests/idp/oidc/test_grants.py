@@ -14,7 +14,7 @@ def grant(**changes: object) -> GrantRow:
     row = GrantRow(
         id=uuid4(), client_id="c", account_id=uuid4(), session_id=uuid4(), scope="openid offline_access",
         code_expires_at=NOW, code_spent_at=NOW, redirect_uri="u", code_challenge=None, nonce=None, auth_time=NOW,
-        level=3, amr="pwd", channel="web_hall", mandate_id=None, generation=5, rotated_at=NOW,
+        level=3, amr="pwd", channel="web_hall", mandate_id=None, claims=None, generation=5, rotated_at=NOW,
         refresh_expires_at=NOW + 100, revoked_at=None, account_status="active", session_ended_at=None,
         client_status="active", token_revoked=0,
     )  # fmt: skip
