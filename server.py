@@ -24,7 +24,8 @@ from starlette.applications import Starlette
 from admin import doctor
 from admin.commands import COMMANDS, print_json, refusals
 from admin.demo import running_demo
-from idp import deliveries, keys, lockout, logs, messages, sessions
+from idp import deliveries, keys, lockout, logs, messages, metrics, sessions, tracing
+from idp.authn import password
 from idp.config import Config, load_config
 from idp.context import Context, new_request_id
 from idp.database import Database, insert_into
@@ -44,7 +45,7 @@ from migrations import schema
 log = logging.getLogger("yimen")
 
 FINGERPRINT = "master_key_fingerprint"
-KEYS_SECONDS, CHECK_SECONDS, EXPIRY_SECONDS = 2, 10, 60
+KEYS_SECONDS, CHECK_SECONDS, EXPIRY_SECONDS, SAMPLE_SECONDS = 2, 10, 60, 1
 STOP_SECONDS = 10
 EXPIRY_BATCH = 100
 
@@ -183,18 +184,28 @@ def application_of(context: Context) -> Starlette:
     async def deliver() -> None:
         await deliveries.run_forever(context, {deliveries.BACKCHANNEL_LOGOUT: build_notice})
 
+    def sample() -> None:
+        queues = {**context.database.depths, "password": password.depth(), "spans": len(spans)}
+        metrics.sample(queues, {"connections": context.database.connections})
+
     async def tell() -> None:
         await messages.run_forever(context, open_sender(context))
 
+    async def trace() -> None:
+        await tracing.run_forever(context, spans)
+
+    spans = tracing.Spans()
     background = [
+        every(SAMPLE_SECONDS, sample),
         every(KEYS_SECONDS, lambda: reload_keys(context)),
         every(CHECK_SECONDS, context.database.check),
         every(EXPIRY_SECONDS, end_expired),
         every(EXPIRY_SECONDS, forget_failures),
         unending(deliver),
         unending(tell),
+        *([unending(trace)] if context.config.traces else []),
     ]
-    return create_application(context, ROUTES, background, show_error)
+    return create_application(context, ROUTES, background, show_error, spans)
 
 
 def every(seconds: float, work: Callable[[], None]) -> Callable[[], Awaitable[None]]:
@@ -350,6 +361,7 @@ def _serve(context: Context, host: str, port: int, workers: int, demo: bool) -> 
             uvicorn.run(application_of(context), **options)
             return
         asyncio.run(close(context))
+        metrics.share(context.config.data_dir / "metrics")
         uvicorn.run("server:create_app", factory=True, workers=workers, **options)
 
 

@@ -15,7 +15,6 @@ from idp.context import Context
 from idp.errors import YimenError
 from idp.models import Delivery, SigningKey
 
-NOT_YET = ("YIMEN_METRICS_ALLOW",)
 OLD_KEY_SECONDS = 400 * 86_400
 SQLITE_NEEDED = (3, 35, 0)
 
@@ -48,8 +47,6 @@ def examine(
 def _configuration(config: Config, explicit: set[str] | None) -> Iterator[Finding]:
     yield Finding("environment", "ok", config.env)
     yield Finding("passwords", "ok", "profile standard")
-    for name in NOT_YET:
-        yield Finding("settings", "ok", f"{name} is accepted and has no effect in this version")
     for sentence in unsafe_for_production(config, explicit):
         yield Finding("production", "warning", sentence)
     if config.data_dir.exists() and config.data_dir.stat().st_mode & 0o022:

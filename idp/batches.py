@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import psycopg
 
+from idp import metrics
 from idp.errors import Overloaded, Unavailable
 from idp.statements import Statement
 
@@ -48,10 +49,15 @@ class Executor(Protocol):
 class Queue:
     """Gathers entries for one executor and runs them one batch at a time."""
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, direction: str = "load") -> None:
         self._executor = executor
         self._waiting: list[Entry] = []
         self._task: asyncio.Task[None] | None = None
+        self._sizes = metrics.BATCHES.labels(direction)
+
+    def __len__(self) -> int:
+        """Requests that wait for the next trip."""
+        return len(self._waiting)
 
     async def __call__(self, statement: Statement[Any], values: tuple[Any, ...]) -> list[Any]:
         """The rows for this request. Raises Unavailable when the database does not answer, Overloaded when full."""
@@ -67,6 +73,7 @@ class Queue:
         while self._waiting:
             await asyncio.sleep(0)  # one tick of gathering makes batches two to three times larger
             batch, self._waiting = self._waiting[:BATCH_LIMIT], self._waiting[BATCH_LIMIT:]
+            self._sizes.observe(len(batch))
             await self._answer(batch)
         self._task = None
 

@@ -34,6 +34,7 @@ class Config:
     code_sender: str
     rate_limits: bool
     trusted_proxies: tuple[Network, ...]
+    traces: str
 
     @property
     def production(self) -> bool:
@@ -78,6 +79,7 @@ def load_config(environ: Mapping[str, str] = os.environ) -> Config:
         code_sender=get("YIMEN_CODE_SENDER", "outbox", _code_sender),
         rate_limits=get("YIMEN_RATE_LIMITS", "on", _switch),
         trusted_proxies=get("YIMEN_TRUSTED_PROXIES", "", _networks),
+        traces=get("YIMEN_TRACES", "", _collector),
     )
     refuse_unsafe(config, explicit=set(values))
     return config
@@ -206,6 +208,12 @@ def _code_sender(text: str) -> str:
     if text == "outbox" or urlsplit(text).scheme in ("http", "https"):
         return text
     raise ValueError("must be outbox or the address of an SMS gateway")
+
+
+def _collector(text: str) -> str:
+    if not text or urlsplit(text).scheme in ("http", "https"):
+        return text
+    raise ValueError("must be the address of an OTLP/HTTP collector")
 
 
 def _words(text: str) -> tuple[str, ...]:

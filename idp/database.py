@@ -44,7 +44,7 @@ class Database:
             conninfo = url.replace("postgresql+psycopg://", "postgresql://", 1)
             readers = PostgresExecutor(conninfo, reads=True)
             writers = PostgresExecutor(conninfo, reads=False)
-        self._loads, self._commits = Queue(readers), Queue(writers)
+        self._loads, self._commits = Queue(readers, "load"), Queue(writers, "commit")
 
     # --- the fast way
 
@@ -77,6 +77,18 @@ class Database:
             raise Overloaded(detail="no connection is free") from error
         except (OperationalError, InterfaceError) as error:
             raise Unavailable(detail=type(error.orig).__name__) from error
+
+    @property
+    def depths(self) -> dict[str, int]:
+        """Requests that wait for a trip, by direction."""
+        return {"load": len(self._loads), "commit": len(self._commits)}
+
+    @property
+    def connections(self) -> int:
+        """Connections that pages hold."""
+        return sum(
+            engine.pool.checkedout() for engine in {self.engine, self._reading} if isinstance(engine.pool, QueuePool)
+        )
 
     # --- time and health
 

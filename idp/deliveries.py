@@ -8,9 +8,10 @@ from typing import NamedTuple
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from idp import metrics
 from idp.context import Context
 from idp.errors import YimenError
 from idp.models import Client, Delivery, Grant
@@ -136,6 +137,14 @@ async def send(context: Context, delivery: Claimed, build: Builder) -> tuple[str
     return f"status {answer.status}", final, done
 
 
+def note_backlog(context: Context) -> None:
+    """Measure how many deliveries wait, and how many were given up."""
+    with context.database.session(write=False) as db:
+        for state in ("waiting", "failed"):
+            found = db.scalar(select(func.count()).select_from(Delivery).where(Delivery.state == state))
+            metrics.BACKLOG.labels(state).set(found or 0)
+
+
 async def run_once(context: Context, builders: Mapping[str, Builder]) -> int:
     """Send what is due. How many deliveries were tried."""
 
@@ -154,6 +163,7 @@ async def run_once(context: Context, builders: Mapping[str, Builder]) -> int:
             log.exception("delivery failed", extra={"fields": {"client": delivery.client_id}})
             result, final, done = f"failed: {type(error).__name__}", False, False
         await asyncio.to_thread(settle_one, delivery, result, final, done)
+        metrics.ATTEMPTS.labels(delivery.kind, "done" if done else "failed").inc()
         log.info(
             "delivery",
             extra={

@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from idp import metrics
 from idp.context import Context
 from idp.errors import YimenError
 from idp.models import Contact, Message
@@ -148,6 +149,7 @@ async def run_once(context: Context, sender: Sender) -> int:
     async def send_one(message: Claimed) -> None:
         outgone = await send(sender, message)
         await asyncio.to_thread(settle_one, message, outgone)
+        metrics.ATTEMPTS.labels(message.channel or "message", "done" if outgone.done else "failed").inc()
         fields = {"purpose": message.purpose, "attempt": message.attempts, "result": outgone.result}
         log.info("message", extra={"fields": fields})
 

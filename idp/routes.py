@@ -4,10 +4,12 @@ import anyio.to_thread
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
+from idp import deliveries, metrics
 from idp.context import Context
-from idp.http.application import Route, page, protocol
+from idp.errors import Forbidden
+from idp.http.application import Route, is_in, page, protocol
 from idp.http.request import Request
-from idp.http.response import json_response, redirect
+from idp.http.response import NO_STORE, json_response, redirect
 from idp.oidc.authorize import CONTINUE, get_authorize, get_continue, post_authorize
 from idp.oidc.endpoints import get_jwks, get_userinfo, post_revocation, post_token
 from idp.oidc.metadata import ENDPOINTS, get_metadata
@@ -30,6 +32,17 @@ async def get_ready(context: Context, request: Request) -> Response:
     await anyio.to_thread.run_sync(context.database.check)
     await context.ephemeral.ping()
     return json_response({"status": "ready"})
+
+
+async def get_metrics(context: Context, request: Request) -> Response:
+    """For YIMEN_METRICS_ALLOW alone. A request that a proxy of somebody else's forwarded is nobody's own: a proxy
+    on this host that is not trusted would otherwise show the metrics to the world."""
+    forwarded = request.header("x-forwarded-for") or request.header("forwarded")
+    if (forwarded and not context.config.trusted_proxies) or not is_in(context.address, context.config.metrics_allow):
+        raise Forbidden()
+    await anyio.to_thread.run_sync(deliveries.note_backlog, context)
+    body = await anyio.to_thread.run_sync(metrics.render)
+    return Response(body, headers=NO_STORE, media_type="text/plain; version=0.0.4")
 
 
 async def get_static(context: Context, request: Request) -> Response:
@@ -63,4 +76,5 @@ ROUTES: list[Route] = [
     protocol("/static/*", json_errors=False, GET=get_static),
     protocol("/healthz", GET=get_health),
     protocol("/readyz", GET=get_ready),
+    protocol("/metrics", GET=get_metrics),
 ]

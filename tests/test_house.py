@@ -13,7 +13,7 @@ OURS = ("idp", "clients", "migrations", "admin", "server")
 STOREYS = {
     1: "idp.config idp.errors idp.refusals idp.logs idp.identifiers idp.standard_claims",
     2: """idp.database idp.statements idp.batches idp.models idp.ephemeral idp.encryption idp.keys idp.context
-        idp.audit idp.outgoing idp.deliveries idp.jobs""",
+        idp.audit idp.outgoing idp.deliveries idp.metrics idp.tracing idp.jobs""",
     3: """idp.accounts idp.organizations idp.mandates idp.sessions idp.consents idp.ratelimit idp.lockout
         idp.known_devices idp.messages idp.senders idp.proofing
         idp.cross_device idp.authn""",
@@ -32,6 +32,7 @@ DOORS = {
     "alembic": ("migrations.schema", "server"),
     "authlib": ("idp.oidc", "clients.registration"),
     "httpx2": ("idp.outgoing",),
+    "prometheus_client": ("idp.metrics",),
     "passlib": ("idp.authn.password",),
     "redis": ("idp.ephemeral",),
     "starlette": ABOVE_3,

@@ -55,18 +55,29 @@ class Pool:
     def __init__(self, threads: int, waiting: int) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="password", initializer=_give_way)
         self._places = threading.BoundedSemaphore(threads + waiting)
+        self.depth = 0  # taken places: work under way and waiting
 
     def submit(self, work: Callable[..., T], *arguments: Any) -> Future[T]:
         """Raises Overloaded when the queue is full."""
         if not self._places.acquire(blocking=False):
             raise Overloaded("too many sign-ins at once", detail="password pool")
+        self.depth += 1
         future = self._executor.submit(work, *arguments)
-        future.add_done_callback(lambda _: self._places.release())
+        future.add_done_callback(self._leave)
         return future
+
+    def _leave(self, _: Future[Any]) -> None:
+        self.depth -= 1
+        self._places.release()
 
     def run(self, work: Callable[..., T], *arguments: Any) -> T:
         """Wait for the answer."""
         return self.submit(work, *arguments).result()
+
+
+def depth() -> int:
+    """Passwords that are being hashed or wait for it in this worker."""
+    return _pool.depth
 
 
 def _give_way() -> None:

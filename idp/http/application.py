@@ -18,6 +18,7 @@ from starlette.requests import Request as StarletteRequest
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from idp import metrics, tracing
 from idp.context import Context, new_request_id
 from idp.database import POOL_SIZE
 from idp.errors import InvalidInput, MethodNotAllowed, NotFound, TooLarge, TooManyRequests, Unavailable, YimenError
@@ -64,8 +65,9 @@ def create_application(
     routes: Sequence[Route],
     background: Sequence[Callable[[], Awaitable[None]]],
     error_page: ErrorPage,
+    spans: tracing.Spans | None = None,
 ) -> Starlette:
-    """The ASGI application. `background` tasks run from start to stop."""
+    """The ASGI application. `background` tasks run from start to stop; finished requests leave `spans`."""
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -81,15 +83,18 @@ def create_application(
 
     application = Starlette(lifespan=lifespan)
     application.router.redirect_slashes = False
-    application.router.default = Dispatcher(context, routes, error_page)
+    application.router.default = Dispatcher(context, routes, error_page, spans)
     return application
 
 
 class Dispatcher:
     """Finds the route by its exact path and answers. The only place that turns errors into responses."""
 
-    def __init__(self, context: Context, routes: Sequence[Route], error_page: ErrorPage) -> None:
+    def __init__(
+        self, context: Context, routes: Sequence[Route], error_page: ErrorPage, spans: tracing.Spans | None = None
+    ) -> None:
         self._context, self._error_page = context, error_page
+        self._spans = tracing.Spans() if spans is None else spans
         self._routes = {route.path: route for route in routes if not route.path.endswith("/*")}
         self._below = [(route.path[:-1], route) for route in routes if route.path.endswith("/*")]
         self._host = context.config.issuer.partition("://")[2].partition("/")[0].lower()
@@ -102,6 +107,7 @@ class Dispatcher:
         if scope["type"] != "http":
             return
         started = time.perf_counter()
+        trace = tracing.begin(_header(scope, b"traceparent"))
         route = self._find(scope["path"])
         context = self._context.with_request(
             request_id=new_request_id(),
@@ -126,8 +132,36 @@ class Dispatcher:
         response.headers["X-Request-Id"] = context.request_id
         if self._context.config.issuer.startswith("https"):
             response.headers["Strict-Transport-Security"] = "max-age=63072000; includeSubDomains"
-        _log(context, request, route, response, started)
+        self._note(context, request, route, response, trace, started)
         await response(scope, receive, _without_body(send) if request.method == "HEAD" else send)
+
+    def _note(
+        self,
+        context: Context,
+        request: Request,
+        route: Route | None,
+        response: Response,
+        trace: tracing.Trace,
+        started: float,
+    ) -> None:
+        """One log line, one observation and one span for each request: they name the route and never the address as
+        typed, which may hold a code or a number."""
+        seconds, known = time.perf_counter() - started, route.path if route else "-"
+        method = request.method if request.method.isalpha() and len(request.method) < 10 else "?"
+        metrics.observe_request(known, method, response.status_code, seconds)
+        if context.config.traces:
+            end = time.time_ns()
+            self._spans.add(tracing.Span(trace, known, method, response.status_code, end - int(seconds * 1e9), end))
+        fields = {
+            "request_id": context.request_id,
+            "trace_id": trace.trace_id,
+            "route": known,
+            "method": method,
+            "status": response.status_code,
+            "milliseconds": round(seconds * 1000, 1),
+            "address": context.address,
+        }
+        log.info("request", extra={"fields": fields})
 
     async def _answer(self, context: Context, request: Request, route: Route | None) -> Response:
         if not self._right_host(request):
@@ -228,7 +262,7 @@ def client_address(context: Context, scope: Scope) -> str:
         if name == b"x-forwarded-for"
         for part in value.decode("latin-1").split(",")
     ]
-    while forwarded and _is_in(peer, trusted):
+    while forwarded and is_in(peer, trusted):
         peer = forwarded.pop()
     return peer if _is_address(peer) else ""
 
@@ -241,7 +275,8 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _is_in(address: str, networks: Sequence[Any]) -> bool:
+def is_in(address: str, networks: Sequence[Any]) -> bool:
+    """Whether the address is of one of the networks."""
     return _is_address(address) and any(ip_address(address) in network for network in networks)
 
 
@@ -256,16 +291,3 @@ def _without_body(send: Send) -> Send:
         await send(message)
 
     return send_head
-
-
-def _log(context: Context, request: Request, route: Route | None, response: Response, started: float) -> None:
-    """One line for each request: the route and never the address as typed, which may hold a code or a number."""
-    fields = {
-        "request_id": context.request_id,
-        "route": route.path if route else "-",
-        "method": request.method if request.method.isalpha() and len(request.method) < 10 else "?",
-        "status": response.status_code,
-        "milliseconds": round((time.perf_counter() - started) * 1000, 1),
-        "address": context.address,
-    }
-    log.info("request", extra={"fields": fields})

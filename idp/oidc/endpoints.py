@@ -7,7 +7,7 @@ from typing import Any
 from authlib.oauth2.base import OAuth2Error
 from starlette.responses import Response
 
-from idp import audit
+from idp import audit, metrics
 from idp.context import Context
 from idp.errors import InvalidInput, Unavailable
 from idp.http.request import Request
@@ -48,6 +48,8 @@ async def post_token(context: Context, request: Request) -> Response:
     for attempt in range(ATTEMPTS):
         decision = await _decide_token(context, client_id, authorization, parameters)
         if await _commit(context, decision):
+            grant = parameters["grant_type"] if parameters["grant_type"] in profiles.GRANT_TYPES else "other"
+            metrics.TOKENS.labels(grant, "done" if decision.status == 200 else "refused").inc()
             return json_response(decision.body, decision.status, decision.headers)
         await asyncio.sleep(0.01 * attempt)
     raise Unavailable(detail="lost every race")

@@ -8,9 +8,21 @@ import anyio.from_thread
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from idp import accounts, audit, identifiers, known_devices, lockout, mandates, organizations, ratelimit, sessions
+from idp import (
+    accounts,
+    audit,
+    identifiers,
+    known_devices,
+    lockout,
+    mandates,
+    metrics,
+    organizations,
+    ratelimit,
+    sessions,
+)
 from idp.authn import METHODS, password
 from idp.context import Context
+from idp.errors import TooManyRequests
 from idp.http.request import Request
 from idp.http.response import DEVICE_COOKIE, SESSION_COOKIE, redirect, set_cookie
 from idp.models import Account, SignOn
@@ -39,10 +51,15 @@ def post_login(context: Context, request: Request, db: Session) -> Response:
     problem = _missing(typed, request.value("password"), kind, organization)
     if problem:
         return _show(visitor, db, kind=kind, identifier=typed, organization=organization, error=problem)
-    anyio.from_thread.run(ratelimit.refuse_excess, context)
+    try:
+        anyio.from_thread.run(ratelimit.refuse_excess, context)
+    except TooManyRequests:
+        metrics.LOGINS.labels("password", "limited").inc()
+        raise
     account, right, tried = _authenticate(context, typed, request.value("password"), request.cookies.get(DEVICE_COOKIE))
     if not lockout.settle(context, db, tried, right=right) or account is None:
         _count_failure(context)
+        metrics.LOGINS.labels("password", "refused").inc()
         detail = {"method": "password"}
         audit.record(context, db, "session:login:refused", account=tried.account_id, result="refused", detail=detail)
         return _show(visitor, db, kind=kind, identifier=typed, organization=organization, error="login_failed")
@@ -84,6 +101,7 @@ def _start(visitor: Visitor, db: Session, account: Account, organization: str) -
         return _show(visitor, db, kind="person", identifier="", error="login_failed")
     current = visitor.signed_in(db)
     proof = sessions.Proof(method.level, method.amr)
+    metrics.LOGINS.labels("password", "done").inc()
     session, handle = sessions.start(context, db, account, proof, replacing=current[0] if current else None)
     asked = visitor.asked
     if asked is not None:

@@ -23,7 +23,7 @@ GOOD = "correct horse 电池 staple"
 
 
 def test_method_proves_level_3_at_most() -> None:
-    assert METHODS["password"] == (("pwd",), 3)
+    assert METHODS["password"] == (("pwd",), 3, True)
 
 
 WORDS = [
