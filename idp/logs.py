@@ -5,18 +5,20 @@
 gives {"at": …, "level": "info", "logger": …, "message": "request", "status": 200}.
 """
 
-import json
 import logging
 import re
 import sys
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+import msgspec
+
 VALUE_LIMIT = 2_048  # characters of one value
 TRACE_LIMIT = 16_384
 
 # 18 signs of a citizen number or credit code's digits, 15 of the older ones, mobile numbers of 11
 _NUMBER = re.compile(r"(?<![0-9])(?:[0-9]{17}[0-9Xx]|[0-9]{15,}|(?:86)?1[3-9][0-9]{9})(?![0-9])")
+_DIGITS = re.compile(r"[0-9]{11}")  # in whatever `_NUMBER` masks, and quicker to find
 _LONG_RUN = re.compile(r"\d(?:[\s._-]?\d){5,}[Xx]?")
 
 
@@ -47,7 +49,10 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[0] is not None:
             line["exception"] = record.exc_info[0].__name__
             line["trace"] = self.formatException(record.exc_info)[-TRACE_LIMIT:].splitlines()
-        return json.dumps(_clean(line), ensure_ascii=False, default=str)
+        text = msgspec.json.encode(line, enc_hook=str).decode()
+        if len(text) > VALUE_LIMIT or _DIGITS.search(text):  # rare; only then each value is looked at
+            return msgspec.json.encode(_clean(line), enc_hook=str).decode()
+        return text
 
 
 def _clean(value: Any) -> Any:
@@ -68,6 +73,8 @@ def configure(level: str = "INFO", stream: TextIO | None = None) -> None:
     """Send the whole process's logs to `stream` (standard error) as JSON lines. Repeating it changes nothing."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter())
+    logging._srcfile = None  # nobody reads where in the code a line was written
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False  # nor by which thread
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

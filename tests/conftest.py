@@ -35,7 +35,8 @@ CHROMIUM_OPTIONS = [
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what needs a service that is not there."""
+    """Deselect what needs a service that is not there; what looks back at the whole run comes last."""
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
     absent = {name for name, value in NEEDS.items() if not value}
     left_out = [item for item in items if absent.intersection(getattr(item, "fixturenames", ()))]
     if left_out:

@@ -74,11 +74,6 @@ def test_one_worker_answers_for_all_and_the_dead_leave_no_depth(
         cwd=ROOT,
         capture_output=True,
         text=True,
-        check=True,
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
     ).stdout
     assert 'yimen_logins_total{method="password",result="done"} 7.0' in answer
     assert 'yimen_queue_depth{queue="load"} 5.0' in answer

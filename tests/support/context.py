@@ -15,6 +15,7 @@ from idp.config import load_config
 from idp.context import Context
 from idp.models import Account, AuditRecord, Organization
 from server import close, open_context
+from tests.support import spill
 
 _WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _SIGNS = "0123456789ABCDEFGHJKLMNPQRTUWXY"
@@ -49,7 +50,9 @@ def citizen_number(order: int | None = None) -> str:
     """A test number, born in the 20th century, with a division code that does not exist (GB 11643)."""
     order = next(_order) if order is None else order
     body = f"449901{1960 + order % 40}0{1 + order % 9}{10 + order % 18}{1 + order % 998:03d}"
-    return body + "10X98765432"[sum(int(digit) * weight for digit, weight in zip(body, _WEIGHTS, strict=True)) % 11]
+    number = body + "10X98765432"[sum(int(digit) * weight for digit, weight in zip(body, _WEIGHTS, strict=True)) % 11]
+    spill.remember("number", number)
+    return number
 
 
 def credit_code(order: int | None = None) -> str:
@@ -58,7 +61,9 @@ def credit_code(order: int | None = None) -> str:
     weights = (3, 7, 9, 10, 5, 8, 4, 2)
     digit = (11 - sum(int(sign, 36) * weight for sign, weight in zip(organ, weights, strict=True)) % 11) % 11
     body = f"91449901{organ}{'X' if digit == 10 else digit}"
-    return body + _SIGNS[(31 - sum(_SIGNS.index(sign) * pow(3, i, 31) for i, sign in enumerate(body)) % 31) % 31]
+    code = body + _SIGNS[(31 - sum(_SIGNS.index(sign) * pow(3, i, 31) for i, sign in enumerate(body)) % 31) % 31]
+    spill.remember("credit code", code)
+    return code
 
 
 def new_person(context: Context, session: Session, **changes: Any) -> Account:

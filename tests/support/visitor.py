@@ -10,6 +10,8 @@ from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
 import httpx2
 
+from tests.support import spill
+
 REDIRECT_URI = "https://rp.example.test/cb"
 
 
@@ -92,6 +94,11 @@ class Visitor:
             else:
                 self.cookies[name] = value
         self.trail.append((method, url, answer.status_code))
+        spill.saw(f"address {method} {answer.status_code}", url)
+        spill.saw(f"location {method} {answer.status_code}", answer.headers.get("location", ""))
+        for name, value in self.cookies.items():
+            if name.startswith("__Host-"):
+                spill.remember("cookie", value)
         return answer
 
     def walk(self, url: str, method: str = "GET", **options: Any) -> httpx2.Response:
@@ -124,7 +131,9 @@ class Visitor:
 def answer_of(response: httpx2.Response) -> dict[str, str]:
     """The parameters of a redirect to a relying party."""
     assert response.status_code == 303, (response.status_code, response.text[:300])
-    return {name: values[0] for name, values in parse_qs(urlsplit(response.headers["location"]).query).items()}
+    answer = {name: values[0] for name, values in parse_qs(urlsplit(response.headers["location"]).query).items()}
+    spill.remember("code", answer.get("code", ""))
+    return answer
 
 
 @dataclass
@@ -156,7 +165,13 @@ class Rp:
 
     def post(self, path: str, data: dict[str, str], **options: Any) -> httpx2.Response:
         options.setdefault("auth", (self.client_id, self.client_secret))
-        return httpx2.post(f"{self.server}{path}", data=data, timeout=20, trust_env=False, **options)
+        answer = httpx2.post(f"{self.server}{path}", data=data, timeout=20, trust_env=False, **options)
+        if answer.status_code >= 400:
+            spill.saw(f"error of {path}", answer.text)
+        elif path == "/token" and answer.status_code == 200:
+            given = answer.json()
+            spill.remember("token", *(given[name] for name in ("access_token", "refresh_token") if name in given))
+        return answer
 
     def redeem(self, code: str, **changes: str) -> httpx2.Response:
         data = {"grant_type": "authorization_code", "code": code, "redirect_uri": self.redirect_uri}
