@@ -130,8 +130,8 @@ def meet_with_request(context: Context, request: Request) -> tuple[Visitor, Inte
 
 
 def save(visitor: Visitor, asked: Interaction) -> None:
-    """Keep the progress of a paused request."""
-    anyio.from_thread.run(interaction.save, visitor.context, asked)
+    """Keep the progress of a paused request. Raises InteractionExpired when it was used up meanwhile."""
+    anyio.from_thread.run(interaction.keep, visitor.context, asked)
 
 
 def next_step(context: Context, asked: Interaction) -> str:
