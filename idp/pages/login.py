@@ -34,8 +34,8 @@ def post_login(context: Context, request: Request, db: Session) -> Response:
     problem = _missing(typed, request.value("password"), kind, organization)
     if problem:
         return _show(visitor, db, kind=kind, identifier=typed, organization=organization, error=problem)
-    account, right = _authenticate(context, typed, request.value("password"))
-    if account is None or not right:
+    account, version = _authenticate(context, typed, request.value("password"))
+    if account is None or version is None or not password.hold(db, account.id, version):
         known = account.id if account else None
         audit.record(
             context, db, "session:login:refused", account=known, result="refused", detail={"method": "password"}
@@ -52,9 +52,9 @@ def _missing(typed: str, secret: str, kind: str, organization: str) -> str:
     return "" if secret else "password_missing"
 
 
-def _authenticate(context: Context, typed: str, secret: str) -> tuple[Account | None, bool]:
-    """Whose account that is, and whether the password is right and it may sign in. Every case costs the same work,
-    and no transaction that writes is open while the password is being hashed."""
+def _authenticate(context: Context, typed: str, secret: str) -> tuple[Account | None, int | None]:
+    """Whose account that is, and the version of its password when it is right and the account may sign in. Every
+    case costs the same work, and no transaction that writes is open while the password is being hashed."""
     with context.database.session(write=False) as reading:
         account = accounts.find_for_login(context, reading, typed)
         return account, password.check(context, reading, account, secret)
@@ -63,8 +63,6 @@ def _authenticate(context: Context, typed: str, secret: str) -> tuple[Account | 
 def _start(visitor: Visitor, db: Session, account: Account, organization: str) -> Response:
     context, method = visitor.context, METHODS["password"]
     account = accounts.get(db, account.id)
-    if account.status != "active":  # locked while the password was being checked
-        return _show(visitor, db, kind="person", identifier="", error="login_failed")
     current = visitor.signed_in(db)
     proof = sessions.Proof(method.level, method.amr)
     session, handle = sessions.start(context, db, account, proof, replacing=current[0] if current else None)
