@@ -74,11 +74,14 @@ class Stage:
 
     def post(self, path: str, about: str = "", **form: str) -> bytes:
         """One of our own forms, made for this browser and its session."""
-        seen = Request(method="GET", path=path, cookies=self.cookies)
-        fields = {"csrf": csrf.form_token(self.context, seen, about), **form}
+        fields = {"csrf": self.form_value(about), **form}
         if about:
             fields["interaction"] = about
         return request("POST", self.url + path, form=fields, cookies=self.cookies)
+
+    def form_value(self, about: str = "") -> str:
+        seen = Request(method="GET", path="/", cookies=self.cookies)
+        return csrf.form_token(self.context, seen, about)
 
     def authorize(self, **changes: str) -> bytes:
         parameters = {
