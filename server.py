@@ -47,6 +47,7 @@ log = logging.getLogger("yimen")
 FINGERPRINT = "master_key_fingerprint"
 KEYS_SECONDS, CHECK_SECONDS, EXPIRY_SECONDS, SAMPLE_SECONDS = 2, 10, 60, 1
 STOP_SECONDS = 10
+HEALTH_SECONDS = 30  # a worker that is silent for longer is replaced; one that starts on a busy machine is silent too
 EXPIRY_BATCH = 100
 
 
@@ -355,6 +356,7 @@ def _serve(context: Context, host: str, port: int, workers: int, demo: bool) -> 
         "server_header": False,
         "proxy_headers": False,
         "timeout_graceful_shutdown": STOP_SECONDS,
+        "timeout_worker_healthcheck": HEALTH_SECONDS,
     }
     with running_demo(context, host, port) if demo else nullcontext():
         if workers == 1:

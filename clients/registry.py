@@ -105,12 +105,17 @@ def _replace(session: Session, client: Client, **values: Any) -> None:
     session.refresh(client)
 
 
-def change(context: Context, session: Session, client_id: str, *, metadata: Mapping[str, Any]) -> Client:
+def change(
+    context: Context, session: Session, client_id: str, *, metadata: Mapping[str, Any], version: int | None = None
+) -> Client:
     """Replace the whole metadata. The method of authentication stays as it is, since secrets hang on it.
 
-    A new sector would give every person a new subject at this client, so that is refused as well.
+    A new sector would give every person a new subject at this client, so that is refused as well. `version` is that
+    of the registration which somebody read and edited: raises WrongState when it is no longer the one in force.
     """
     client = get(session, client_id)
+    if version is not None and client.version != version:
+        raise WrongState("the client was changed meanwhile")
     checked, old = rules.check(context, metadata, client.profile), metadata_of(client)
     if checked == old:
         return client
@@ -194,6 +199,7 @@ def describe(client: Client) -> dict[str, Any]:
         "client_id_issued_at": client.created_at,
         "profile": client.profile,
         "status": client.status,
+        "version": client.version,
     }
 
 

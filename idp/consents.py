@@ -21,7 +21,8 @@ def find(db: Session, account_id: UUID, client_id: str) -> Consent | None:
 def record(context: Context, db: Session, account_id: UUID, client_id: str, scope: str) -> None:
     """Remember an agreement. What was agreed to before stays; the time begins anew."""
     now = context.now()
-    db.execute(select(Account.id).where(Account.id == account_id).with_for_update())  # one agreement at a time
+    one_at_a_time = select(Account.id).where(Account.id == account_id)
+    db.execute(one_at_a_time.with_for_update(key_share=True))  # without holding up codes, which only name the account
     earlier = find(db, account_id, client_id)
     kept = earlier.scope.split() if earlier is not None and earlier.expires_at > now else []
     values = {

@@ -39,6 +39,9 @@ class Ephemeral(Protocol):
     async def add(self, key: str, value: bytes, ttl: int) -> bool:
         """Put only if absent: whether it was."""
 
+    async def replace(self, key: str, value: bytes, ttl: int) -> bool:
+        """Put only if present: whether it was."""
+
     async def pop(self, key: str) -> bytes | None:
         """Take away; of two at once only one gets the value."""
 
@@ -105,6 +108,12 @@ class MemoryEphemeral:
 
     async def add(self, key: str, value: bytes, ttl: int) -> bool:
         if self._living(key) is not None:
+            return False
+        self._set(key, value, self._clock() + ttl)
+        return True
+
+    async def replace(self, key: str, value: bytes, ttl: int) -> bool:
+        if self._living(key) is None:
             return False
         self._set(key, value, self._clock() + ttl)
         return True
@@ -216,6 +225,10 @@ class RedisEphemeral:
 
     async def add(self, key: str, value: bytes, ttl: int) -> bool:
         [done] = await self._ask(("SET", PREFIX + key, value, "EX", ttl, "NX"))
+        return bool(done)
+
+    async def replace(self, key: str, value: bytes, ttl: int) -> bool:
+        [done] = await self._ask(("SET", PREFIX + key, value, "EX", ttl, "XX"))
         return bool(done)
 
     async def pop(self, key: str) -> bytes | None:

@@ -123,7 +123,7 @@ def end(context: Context, db: Session, session_id: UUID, *, reason: str) -> bool
 
 def end_all(context: Context, db: Session, account_id: UUID, *, reason: str, but: UUID | None = None) -> int:
     """End every session of a person, except `but`. How many were ended."""
-    found = select(SignOn.id).where(SignOn.account_id == account_id, SignOn.ended_at.is_(None))
+    found = select(SignOn.id).where(SignOn.account_id == account_id, SignOn.ended_at.is_(None)).order_by(SignOn.id)
     return sum(end(context, db, session_id, reason=reason) for session_id in db.scalars(found) if session_id != but)
 
 

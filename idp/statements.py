@@ -9,6 +9,10 @@ each request. Results are matched by ordinal and never by id: two rivals for one
     Change("spend", wanted={"id": "uuid", "now": "bigint"}, row=Spent, then=(AUDIT,),
            sql="update grants set spent_at = wanted.now from wanted where … returning {ordinal}, grants.account_id")
 
+`{share}` at the end of a sub-select holds the rows it found until the commit. On PostgreSQL a statement judges by
+what was committed when it began; with this it waits for a rival that is ending those rows, and then judges anew.
+Whoever takes rights away changes the session first and the grants after it, and so does every statement here.
+
 The effects named in `then` happen exactly when the change happened. All of it is one statement on PostgreSQL and
 one transaction on SQLite.
 """
@@ -69,7 +73,7 @@ class Statement(Generic[R]):
         return self._postgresql_body(wanted)
 
     def _postgresql_body(self, wanted: str) -> str:
-        return f"{wanted} {self.sql.format(ordinal='wanted.ordinal')}"
+        return f"{wanted} {self.sql.format(ordinal='wanted.ordinal', share='for share')}"
 
     # --- SQLite
 
@@ -153,7 +157,7 @@ class Change(Statement[R]):
         return self._columns
 
     def _postgresql_body(self, wanted: str) -> str:
-        first = self.sql.format(ordinal="wanted.ordinal", when="")
+        first = self.sql.format(ordinal="wanted.ordinal", when="", share="for share")
         parts = [wanted, f"changed as ({first})"]
         if self.inserts:  # `returning` of an insert cannot name the ordinal; the caller's own key can
             parts.append(
@@ -193,4 +197,4 @@ class Done(tuple[()]):
 
 def _sqlite_text(wanted: Mapping[str, str], sql: str) -> str:
     columns = ", ".join(f"? as {name}" for name in wanted)
-    return f"with wanted as (select {columns}) {sql.format(ordinal='0', when='')}"
+    return f"with wanted as (select {columns}) {sql.format(ordinal='0', when='', share='')}"

@@ -114,6 +114,22 @@ def server(
         yield running
 
 
+@pytest.fixture(scope="session", params=KINDS)
+def unlimited(
+    request: pytest.FixtureRequest, _all_stores: Stores, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[YimenServer]:
+    """A server for floods, without limits on how often one may ask: four workers, one on the embedded file, which
+    belongs to one process."""
+    folder = tmp_path_factory.mktemp(f"unlimited-{request.param}")
+    with (
+        _all_stores.environment(request.param, folder) as environment,
+        YimenServer(
+            {**environment, "YIMEN_RATE_LIMITS": "off"}, workers=1 if request.param == "sqlite" else 4
+        ) as running,
+    ):
+        yield running
+
+
 # --- browser and Node
 
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from passlib.hash import argon2  # type: ignore[import-untyped]
-from sqlalchemy import update
+from sqlalchemy import case, select, update
 from sqlalchemy.orm import Session
 
 from idp import accounts, audit
@@ -170,6 +170,8 @@ def set_password(context: Context, session: Session, account: Account, password:
     earlier = session.get(Password, account.id)
     values = {"hash": _pool.run(_HASHER.hash, prepared), "changed_at": context.now()}
     statement = insert_into(session, Password.__table__).values(account_id=account.id, **values)
+    later = case((Password.changed_at < context.now(), context.now()), else_=Password.changed_at + 1)
+    values |= {"changed_at": later}  # it grows with every change, so that it tells versions apart
     session.execute(statement.on_conflict_do_update(index_elements=["account_id"], set_=values))
     audit.record(context, session, "account:password:set", account=account.id)
     if earlier is not None:
@@ -177,10 +179,11 @@ def set_password(context: Context, session: Session, account: Account, password:
         accounts.end_access(context, session, account.id, reason="password_changed")
 
 
-def check(context: Context, session: Session, account: Account | None, password: str) -> bool:
-    """Whether this is the password of an active account. The same work is done for everybody.
+def check(context: Context, session: Session, account: Account | None, password: str) -> int | None:
+    """The version of the password (see `hold`) when it is right and the account active, else None.
 
-    Nobody can tell from the time whether the account exists, is locked or has a password. Raises Overloaded.
+    The same work is done for everybody: nobody can tell from the time whether the account exists, is locked or has a
+    password. Raises Overloaded.
     """
     stored = session.get(Password, account.id) if account is not None else None
     try:
@@ -189,11 +192,26 @@ def check(context: Context, session: Session, account: Account | None, password:
         prepared, refused = "", True
     known = stored.hash if stored is not None and account is not None and account.status == "active" else None
     right = _pool.run(_verify, prepared, known or _decoy())
-    if not right or refused or known is None or account is None:
-        return False
+    if not right or refused or known is None or account is None or stored is None:
+        return None
     if _HASHER.needs_update(known):
         _rehash_later(context, account.id, known, prepared)
-    return True
+    return stored.changed_at
+
+
+def hold(session: Session, account_id: UUID, version: int) -> bool:
+    """Whether a password that was right a moment ago still is, and the account still active.
+
+    Both stay so until the transaction ends: who locks the account or sets a password waits, and then ends the session
+    that this sign-in starts.
+    """
+    found = session.scalar(
+        select(Password.changed_at)
+        .join(Account, Account.id == Password.account_id)
+        .where(Account.id == account_id, Account.status == "active", Password.changed_at == version)
+        .with_for_update(read=True)
+    )
+    return found is not None
 
 
 def changed_at(session: Session, account: Account | None) -> int:

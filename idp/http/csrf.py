@@ -20,7 +20,7 @@ def require_form_token(context: Context, request: Request, about: str = "") -> N
     """Raise CsrfFailed unless the posted form was made by us for this browser, this session and this purpose."""
     site = request.header("sec-fetch-site")
     if site and site not in ("same-origin", "none"):
-        raise CsrfFailed(detail=f"sec-fetch-site {site[:20]}")
+        raise CsrfFailed(detail="another site's form")
     origin = request.header("origin")
     if origin and origin not in ("null", _origin(context)):
         raise CsrfFailed(detail="foreign origin")

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from idp import audit, sessions
 from idp.context import Context
-from idp.errors import InteractionExpired, YimenError
+from idp.errors import InteractionExpired, Unavailable, YimenError
 from idp.http.request import Request
 from idp.http.response import BROWSER_COOKIE, SESSION_COOKIE, new_browser, redirect, set_cookie
 from idp.oidc import grants, guard, interaction, profiles, requested, store, tokens
@@ -187,12 +187,16 @@ async def _proceed(
             if session is not None:
                 await touch(context, session.id, session.last_seen_at)
             return _answer(context, _destination_of(asked), [("code", code)])
-        step = interaction.decide(asked, await _facts(context, party, asked, None))  # it ended meanwhile
+        saved = False  # it was used up for the code that did not come about
+        facts = await _facts(context, party, asked, await live_session(context, request))
+        step = interaction.decide(asked, facts)
+        if isinstance(step, Issue):
+            raise Unavailable(detail="session or consent changed twice")
     if isinstance(step, Refuse):
         if saved:
             await interaction.end(context, asked.id)
         return _error(context, _destination_of(asked), step.error, step.description)
-    return await _pause(context, request, asked, step)
+    return await _pause(context, request, asked, step, saved=saved)
 
 
 async def _facts(context: Context, party: RelyingParty, asked: Interaction, session: SessionRow | None) -> Facts:
@@ -224,7 +228,7 @@ async def _nothing() -> list[Any]:
 async def _issue(
     context: Context, party: RelyingParty, asked: Interaction, facts: Facts, step: Issue, *, saved: bool
 ) -> str | None:
-    """A code, or None when the session ended meanwhile. A saved interaction is used up first: it gives one code."""
+    """A code, or None when session or consent ended meanwhile. A saved interaction is used up first: it gives one."""
     session = facts.session
     if session is None:
         return None
@@ -273,11 +277,11 @@ async def touch(context: Context, session_id: UUID, last_seen_at: int) -> None:
         await context.database.commit(store.TOUCH, session=session_id, seen=now)
 
 
-async def _pause(context: Context, request: Request, asked: Interaction, step: Step) -> Response:
+async def _pause(context: Context, request: Request, asked: Interaction, step: Step, *, saved: bool) -> Response:
     """Keep the request and show a page. From here on it belongs to this browser."""
     cookie = request.cookies.get(BROWSER_COOKIE) or new_browser()
     asked.browser = hashlib.sha256(cookie.encode()).hexdigest()
-    await interaction.save(context, asked)
+    await (interaction.keep if saved else interaction.save)(context, asked)
     response = redirect(context.url(f"{PAGES[type(step).__name__]}?interaction={asked.id}"))
     if BROWSER_COOKIE not in request.cookies:
         set_cookie(response, BROWSER_COOKIE, cookie)

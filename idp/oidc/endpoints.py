@@ -65,13 +65,14 @@ async def _decide_token(
     request = ProviderRequest("POST", context.url("/token"), parameters, authorization)
     decision: Decision = server.create_token_response(request)
     if decision.status == 200 and decision.change is None and grant is not None:
-        decision.change, decision.must_win = (
-            audit.RECORD,
-            False,
-        )  # the same child again: nothing changes but the record
-        decision.values = audit.values(
-            context, "grant:token:repeated", account=grant.account_id, client=client_id, actor=client_id
-        )
+        decision.change, decision.must_win = store.CONFIRM, True  # the same child again, if it still is the child
+        decision.values = {
+            "id": grant.id,
+            "generation": grant.generation,
+            **audit.values(
+                context, "grant:token:repeated", account=grant.account_id, client=client_id, actor=client_id
+            ),
+        }
     return decision
 
 

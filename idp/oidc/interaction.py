@@ -210,6 +210,13 @@ async def save(context: Context, interaction: Interaction) -> None:
     await context.ephemeral.put(_key(interaction.id), msgspec.json.encode(interaction), LIFE_SECONDS)
 
 
+async def keep(context: Context, interaction: Interaction) -> None:
+    """Save progress. Raises InteractionExpired when the request was used up meanwhile: it must not come back."""
+    raw = msgspec.json.encode(interaction)
+    if not await context.ephemeral.replace(_key(interaction.id), raw, LIFE_SECONDS):
+        raise InteractionExpired(detail="used up meanwhile")
+
+
 async def load(context: Context, interaction_id: str, browser: str, *, unbound: bool = False) -> Interaction:
     """The paused request. Raises InteractionExpired when it is gone or belongs to another browser.
 

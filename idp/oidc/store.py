@@ -149,9 +149,12 @@ ISSUE_CODE = Change(
            wanted.code_expires_at, wanted.redirect_uri, wanted.code_challenge, wanted.nonce, wanted.auth_time,
            wanted.level, wanted.amr, wanted.channel, wanted.mandate_id, wanted.claims, 0, wanted.created_at
       from wanted
-     where exists (select 1 from sessions join accounts on accounts.id = sessions.account_id
-                    where sessions.id = wanted.session_id and sessions.ended_at is null
-                      and accounts.status = 'active')
+     where exists (select 1 from accounts where accounts.id = wanted.account_id and accounts.status = 'active')
+       and exists (select 1 from sessions
+                    where sessions.id = wanted.session_id and sessions.ended_at is null {share})
+       and exists (select 1 from consents
+                    where consents.account_id = wanted.account_id and consents.client_id = wanted.client_id
+                      and consents.expires_at > wanted.created_at {share})
     returning id""",
 )
 
@@ -225,6 +228,9 @@ SPEND_CODE = Change(
      where grants.id = wanted.id and grants.code_spent_at is null and grants.revoked_at is null
        and grants.code_expires_at > wanted.at
        and exists (select 1 from accounts where accounts.id = grants.account_id and accounts.status = 'active')
+       and (wanted.refresh_expires_at is not null
+            or exists (select 1 from sessions
+                        where sessions.id = grants.session_id and sessions.ended_at is null {share}))
     returning {ordinal}""",
 )
 
@@ -240,6 +246,16 @@ ROTATE = Change(
        and grants.refresh_expires_at > wanted.at
        and exists (select 1 from accounts where accounts.id = grants.account_id and accounts.status = 'active')
     returning {ordinal}""",
+)
+
+CONFIRM = Change(
+    "child given again",
+    wanted={"id": "uuid", "generation": "bigint"},
+    row=Done,
+    then=(audit.RECORD,),
+    sql="""
+    select {ordinal} from wanted join grants
+        on grants.id = wanted.id and grants.generation = wanted.generation and grants.revoked_at is null {share}""",
 )
 
 REVOKE_GRANT = Change(

@@ -1,37 +1,22 @@
 """Sign in with a password, as a person; on the organization tab too, where the credit code only preselects."""
 
-import logging
 from urllib.parse import urlsplit
 from uuid import UUID
 
-import anyio.from_thread
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from idp import (
-    accounts,
-    audit,
-    identifiers,
-    known_devices,
-    lockout,
-    mandates,
-    metrics,
-    organizations,
-    ratelimit,
-    sessions,
-)
-from idp.authn import METHODS, password
+from idp import accounts, identifiers, known_devices, mandates, organizations, sessions
+from idp.authn import METHODS
 from idp.context import Context
-from idp.errors import TooManyRequests
 from idp.http.request import Request
 from idp.http.response import DEVICE_COOKIE, SESSION_COOKIE, redirect, set_cookie
 from idp.models import Account, SignOn
 from idp.oidc.interaction import Interaction, begin_for
 from idp.oidc.requested import told_level
+from idp.pages.password_attempt import sign_in
 from idp.pages.values import LoginPage
 from idp.pages.visitor import Visitor, meet, next_step, requester, save
-
-log = logging.getLogger(__name__)
 
 
 def get_login(context: Context, request: Request, db: Session) -> Response:
@@ -51,24 +36,10 @@ def post_login(context: Context, request: Request, db: Session) -> Response:
     problem = _missing(typed, request.value("password"), kind, organization)
     if problem:
         return _show(visitor, db, kind=kind, identifier=typed, organization=organization, error=problem)
-    try:
-        anyio.from_thread.run(ratelimit.refuse_excess, context)
-    except TooManyRequests:
-        metrics.LOGINS.labels("password", "limited").inc()
-        raise
-    account, right, tried = _authenticate(context, typed, request.value("password"), request.cookies.get(DEVICE_COOKIE))
-    if not lockout.settle(context, db, tried, right=right) or account is None:
-        _count_failure(context)
-        metrics.LOGINS.labels("password", "refused").inc()
-        detail = {"method": "password"}
-        audit.record(context, db, "session:login:refused", account=tried.account_id, result="refused", detail=detail)
+    account = sign_in(context, db, typed, request.value("password"), request.cookies.get(DEVICE_COOKIE, ""))
+    if account is None:
         return _show(visitor, db, kind=kind, identifier=typed, organization=organization, error="login_failed")
     return _start(visitor, db, account, organization if kind == "org" else "")
-
-
-def _count_failure(context: Context) -> None:
-    if anyio.from_thread.run(ratelimit.count_failure, context):
-        log.warning("so many sign-ins fail that every address may try less", extra={"fields": {"detail": "attack"}})
 
 
 def _missing(typed: str, secret: str, kind: str, organization: str) -> str:
@@ -79,29 +50,11 @@ def _missing(typed: str, secret: str, kind: str, organization: str) -> str:
     return "" if secret else "password_missing"
 
 
-def _authenticate(
-    context: Context, typed: str, secret: str, devices: str | None
-) -> tuple[Account | None, bool, lockout.Attempt]:
-    """Whose account that is, whether the password is right and it may sign in, and what to count the attempt by.
-
-    Every case costs the same work, and no transaction that writes is open while the password is being hashed.
-    """
-    with context.database.session(write=False) as reading:
-        account = accounts.find_for_login(context, reading, typed)
-        right = password.check(context, reading, account, secret)
-        since = password.changed_at(reading, account)
-    device = known_devices.find(context, devices or "", account.id, since) if account is not None else None
-    return account, right, lockout.attempt(context, account.id if account else None, typed, device)
-
-
 def _start(visitor: Visitor, db: Session, account: Account, organization: str) -> Response:
     context, method = visitor.context, METHODS["password"]
     account = accounts.get(db, account.id)
-    if account.status != "active":  # locked while the password was being checked
-        return _show(visitor, db, kind="person", identifier="", error="login_failed")
     current = visitor.signed_in(db)
     proof = sessions.Proof(method.level, method.amr)
-    metrics.LOGINS.labels("password", "done").inc()
     session, handle = sessions.start(context, db, account, proof, replacing=current[0] if current else None)
     asked = visitor.asked
     if asked is not None:

@@ -1,6 +1,7 @@
 """Visitor: the person in front of a page, with display choices, session and paused request; and how to show a page."""
 
 import functools
+import re
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +26,7 @@ from idp.pages.values import Requester
 from idp.pages.view import View, pick_locale
 
 # Display choices carry no authority, so their cookies have plain names that a kiosk's image may preset.
+OUR_PATH, OUR_VALUE = re.compile(r"/[a-z/-]{0,60}"), re.compile(r"[A-Za-z0-9_-]{1,64}")
 CARE, LANG, THEME = "yimen_care", "yimen_lang", "yimen_theme"
 
 
@@ -83,12 +85,13 @@ class Visitor:
 
     @property
     def here(self) -> str:
-        """Where this page is, for the way back after changing language or print."""
+        """Where this page is, for the way back after changing language or print; what cannot be ours is left out."""
         kept = [(name, value) for name, value in self.request.query if name in ("interaction", "kind", "session")]
         if self.request.method == "POST" and self.asked:
             kept = [("interaction", self.asked.id)]
-        query = "&".join(f"{name}={value}" for name, value in kept if value.replace("-", "").replace("_", "").isalnum())
-        return self.request.path + (f"?{query}" if query else "")
+        query = "&".join(f"{name}={value}" for name, value in dict(kept).items() if OUR_VALUE.fullmatch(value))
+        path = self.request.path if OUR_PATH.fullmatch(self.request.path) else "/"
+        return path + (f"?{query}" if query else "")
 
     def require_own_form(self) -> None:
         """Raise CsrfFailed unless the posted form was made for this browser, session and request."""
@@ -130,8 +133,8 @@ def meet_with_request(context: Context, request: Request) -> tuple[Visitor, Inte
 
 
 def save(visitor: Visitor, asked: Interaction) -> None:
-    """Keep the progress of a paused request."""
-    anyio.from_thread.run(interaction.save, visitor.context, asked)
+    """Keep the progress of a paused request. Raises InteractionExpired when it was used up meanwhile."""
+    anyio.from_thread.run(interaction.keep, visitor.context, asked)
 
 
 def next_step(context: Context, asked: Interaction) -> str:

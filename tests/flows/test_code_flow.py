@@ -207,18 +207,6 @@ def test_code_redeemed_by_fifty_at_once_gives_one_family(citizen: Citizen, rp: R
         assert {answer.json()["error"] for answer in found if answer.status_code != 200} == {"invalid_grant"}
 
 
-@pytest.mark.long
-def test_code_redeemed_by_fifty_at_once_two_hundred_times_gives_one_family(citizen: Citizen, rp: Rp) -> None:
-    visitor = Visitor(citizen.server.url)
-    sign_in(visitor, rp.authorize_url(), citizen.number, citizen.password)
-    for _ in range(200):
-        code = answer_of(visitor.walk(rp.authorize_url()))["code"]
-        with ThreadPoolExecutor(50) as pool:
-            found = list(pool.map(lambda _, code=code: rp.redeem(code).status_code, range(50)))
-        assert found.count(200) == 1
-        assert found.count(400) == 49
-
-
 def test_refresh_by_fifty_at_once_gives_one_child(citizen: Citizen, rp: Rp) -> None:
     parent = tokens_of(citizen, rp)["refresh_token"]
     with ThreadPoolExecutor(50) as pool:

@@ -1,6 +1,5 @@
-"""Headers, limits, hosts and hostile input at the edge of the running server (security.md groups P and R)."""
+"""Headers, limits and hosts at the edge of the running server (security.md groups P and R)."""
 
-import random
 import socket
 from urllib.parse import urlsplit
 
@@ -177,64 +176,3 @@ def test_account_pages_need_a_session_and_end_others(citizen: Citizen, rp: Rp) -
 def forms_of(visitor: Visitor, path: str) -> set[str]:
     visitor.walk(path)
     return set(visitor.seen.forms)
-
-
-HOSTILE = [
-    b"\x00", b"%00", b"%", b"%zz", b"%ff", b"%C0%80", b"%ED%A0%80", b"%E4%BD%A0", b"'", b'"', b"<script>", b"{{7*7}}",
-    b"../../etc/passwd", b"%0d%0aSet-Cookie:x=1", b"%F0%9F%98%80", b"-1", b"99999999999999999999", b"a" * 5_000,
-    b"javascript:alert(1)", b"%E2%80%AE", b"$\x7f", b"1e400", b"null", b"[]", b"%25%30%30", b"\xff\xfe", b"+", b";",
-]  # fmt: skip
-
-
-def test_hostile_input_is_never_a_server_error(server: YimenServer, rp: Rp) -> None:
-    """A thousand mutated requests, always the same ones: quiet refusals only, and the server stays up."""
-    chance = random.Random(12)
-    seeds = [
-        ("GET", "/authorize", urlsplit(rp.authorize_url()).query),
-        ("POST", "/authorize", urlsplit(rp.authorize_url()).query),
-        ("POST", "/token", "grant_type=authorization_code&code=x&redirect_uri=x&code_verifier=x&client_id=x"),
-        ("POST", "/token", "grant_type=refresh_token&refresh_token=x&scope=openid"),
-        ("POST", "/revoke", "token=x&token_type_hint=access_token"),
-        ("GET", "/userinfo", "access_token=x"),
-        ("POST", "/userinfo", "access_token=x"),
-        ("GET", "/logout", "id_token_hint=x&post_logout_redirect_uri=x&state=x&client_id=x"),
-        ("GET", "/login", "interaction=x&kind=org"),
-        ("POST", "/login", "identifier=x&password=x&csrf=x&interaction=x"),
-        ("POST", "/consent", "decision=approve&csrf=x&interaction=x"),
-        ("GET", "/authorize/continue", "interaction=x"),
-        ("GET", "/logged-out", "session=x"),
-        ("POST", "/prefs", "lang=en&back=/login"),
-        ("POST", "/account/sessions", "session=x&csrf=x"),
-    ]
-    host = urlsplit(server.url).netloc
-    headers = [b"", b"Authorization: Basic \xff\xfe\r\n", b"Authorization: Bearer " + b"." * 3_000 + b"\r\n",
-               b"Cookie: __Host-yimen_session=\xff; __Host-yimen_browser=\x80\r\n",
-               b"Accept-Language: \xff,*;q=9\r\n"]  # fmt: skip
-    for _ in range(1_000):
-        method, path, query = chance.choice(seeds)
-        pairs = query.encode().split(b"&")
-        spot = chance.randrange(len(pairs))
-        name = pairs[spot].partition(b"=")[0]
-        bad = chance.choice(HOSTILE)
-        pairs[spot] = chance.choice([name + b"=" + bad, bad + b"=x", name + b"=1&" + name + b"=2"])
-        parameters = b"&".join(pairs)
-        extra = chance.choice(headers)
-        if method == "GET":
-            target = path.encode() + b"?" + parameters.replace(b" ", b"+").replace(b"\n", b"").replace(b"\x00", b"%00")
-            raw = (
-                b"GET "
-                + target
-                + b" HTTP/1.1\r\nHost: "
-                + host.encode()
-                + b"\r\nConnection: close\r\n"
-                + extra
-                + b"\r\n"
-            )
-        else:
-            raw = (b"POST " + path.encode() + b" HTTP/1.1\r\nHost: " + host.encode() + b"\r\nConnection: close\r\n"
-                   b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n" % len(parameters)
-                   + extra + b"\r\n" + parameters)  # fmt: skip
-        answer = send(server, raw)
-        assert answer[:12] < b"HTTP/1.1 500", (raw[:500], answer[:300])
-        assert b"Location: https://evil" not in answer
-    assert httpx2.get(f"{server.url}/healthz", trust_env=False).status_code == 200

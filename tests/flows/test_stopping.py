@@ -1,5 +1,7 @@
 """A graceful stop: what is in flight finishes, and then the server is gone."""
 
+import os
+import signal
 import socket
 import time
 from pathlib import Path
@@ -8,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.conftest import KINDS
+from tests.support.proc import serving
 from tests.support.servers import YimenServer
 from tests.support.stores import Stores
 
@@ -38,3 +41,21 @@ def test_stop_lets_a_request_in_flight_finish(  # the fixture makes its stores b
             connection.sendall(body[5:])
             assert connection.recv(65_536).startswith(b"HTTP/1.1 401")
         assert server._process.wait(15) in (0, -15)
+
+
+@pytest.mark.long
+def test_worker_that_is_held_up_for_a_while_is_not_replaced(
+    _all_stores: Stores,  # noqa: PT019
+    tmp_path: Path,
+) -> None:
+    """A busy machine may hold a worker up for longer than the five seconds that uvicorn waits by itself."""
+    with (
+        _all_stores.environment(KINDS[-1], tmp_path / "data") as environment,
+        YimenServer(environment, workers=2 if len(KINDS) > 1 else 1) as server,
+    ):
+        before = serving(server)
+        os.kill(before[0], signal.SIGSTOP)
+        time.sleep(12)
+        os.kill(before[0], signal.SIGCONT)
+        time.sleep(2)
+        assert serving(server) == before

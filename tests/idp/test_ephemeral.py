@@ -112,6 +112,23 @@ def test_add_and_pop_of_fifty_at_once_succeed_once(run: Run) -> None:
     run(story)
 
 
+def test_replace_never_brings_back_what_was_taken_away(run: Run) -> None:
+    async def story(bench: Bench) -> None:
+        store, name = bench.store, fresh("r")
+        assert not await store.replace(name, b"1", 60)
+        await store.put(name, b"1", 60)
+        assert await store.replace(name, b"2", 600)
+        assert 500 < await bench.seconds_left(name) <= 600
+        assert await store.pop(name) == b"2"
+        assert not await store.replace(name, b"3", 60)
+        assert await store.get(name) is None
+        await store.put(name, b"1", 60)
+        await bench.let_end(name)
+        assert not await store.replace(name, b"4", 60)
+
+    run(story)
+
+
 def test_incr_counts_and_ends_by_its_first_ttl(run: Run) -> None:
     async def story(bench: Bench) -> None:
         store, name = bench.store, fresh("c")

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from idp import accounts
 from idp.accounts import Person
 from idp.authn import METHODS, password
-from idp.authn.password import PasswordRefused, Pool, check, prepare, refuse_weak, set_password
+from idp.authn.password import PasswordRefused, Pool, check, hold, prepare, refuse_weak, set_password
 from idp.context import Context
 from idp.errors import Overloaded
 from idp.models import AuditRecord, Password
@@ -219,3 +219,28 @@ def test_pool_refuses_when_it_is_full_and_recovers() -> None:
     gate.set()
     assert all(future.result() for future in running)
     assert pool.run(lambda: 7) == 7
+
+
+def test_hold_fails_once_the_password_or_the_account_changed(context: Context, db: Session) -> None:
+    account = new_person(context, db)
+    set_password(context, db, account, GOOD)
+    versions = [check(context, db, account, GOOD)]
+    for again in (GOOD[::-1], GOOD):  # within one second, and back to the same word
+        assert hold(db, account.id, versions[-1] or 0)
+        set_password(context, db, account, again)
+        versions.append(check(context, db, account, again))
+        assert not hold(db, account.id, versions[-2] or 0)
+    assert len(set(versions)) == 3
+    accounts.lock(context, db, account, "test")
+    assert not hold(db, account.id, versions[-1] or 0)
+
+
+def test_renewed_hash_is_the_same_password_version(context: Context) -> None:
+    with context.database.session() as session:
+        account = new_person(context, session)
+        set_password(context, session, account, GOOD)
+        version, old = check(context, session, account, GOOD), session.scalars(select(Password.hash)).one()
+    assert version is not None
+    assert password._replace_hash(context, account.id, old, _weak_hash(GOOD))
+    with context.database.session() as session:
+        assert hold(session, account.id, version)
