@@ -225,6 +225,7 @@ class ClientKeySet(Base):
 
     __tablename__ = "client_key_sets"
     client_id: Mapped[str] = mapped_column(ForeignKey("clients.id"), primary_key=True)
+    uri: Mapped[str]
     keys_json: Mapped[str | None]  # usable public keys only, in JWK form
     fetched_at: Mapped[int | None]
     fresh_until: Mapped[int] = mapped_column(default=0)

@@ -81,6 +81,7 @@ async def _fetch_once(context: Context, client_id: str, uri: str, *, unknown: bo
     turn = await context.database.commit(
         store.CLAIM_FETCH,
         client=client_id,
+        uri=uri,
         fetch=fetch,
         at=now,
         tried=now - RETRY_SECONDS,

@@ -333,14 +333,21 @@ KEY_SET = Load(
 
 CLAIM_FETCH = Change(
     "fetch of keys begun",
-    wanted={"client": "text", "fetch": "uuid", "at": "bigint", "tried": "bigint", "searched": "bigint"},
+    wanted={
+        "client": "text",
+        "uri": "text",
+        "fetch": "uuid",
+        "at": "bigint",
+        "tried": "bigint",
+        "searched": "bigint",
+    },
     row=Done,
     sql="""
     update client_key_sets
        set tried_at = wanted.at, fetch_id = wanted.fetch,
            searched_at = case when wanted.searched is null then client_key_sets.searched_at else wanted.at end
       from wanted
-     where client_key_sets.client_id = wanted.client
+     where client_key_sets.client_id = wanted.client and client_key_sets.uri = wanted.uri
        and (client_key_sets.fetch_id is null or client_key_sets.tried_at <= wanted.tried)
        and (wanted.searched is not null or client_key_sets.tried_at <= wanted.tried)
        and (wanted.searched is null or client_key_sets.searched_at <= wanted.searched)

@@ -31,6 +31,7 @@ def upgrade() -> None:
     op.create_table(
         "client_key_sets",
         sa.Column("client_id", sa.Text(), nullable=False),
+        sa.Column("uri", sa.Text(), nullable=False),
         sa.Column("keys_json", sa.Text(), nullable=True),
         sa.Column("fetched_at", sa.BigInteger(), nullable=True),
         sa.Column("fresh_until", sa.BigInteger(), nullable=False),
