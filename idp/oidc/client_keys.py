@@ -77,12 +77,12 @@ async def _refresh(context: Context, client_id: str, uri: str, *, unknown: bool)
 
 async def _fetch_once(context: Context, client_id: str, uri: str, *, unknown: bool) -> None:
     """Fetch if this worker gets the turn; else wait for the worker that has it."""
-    fetch, now = uuid4(), context.now()
+    attempt, now = uuid4(), context.now()
     turn = await context.database.commit(
         store.CLAIM_FETCH,
         client=client_id,
         uri=uri,
-        fetch=fetch,
+        attempt=attempt,
         at=now,
         tried=now - RETRY_SECONDS,
         searched=now - SEARCH_SECONDS if unknown else None,
@@ -97,14 +97,14 @@ async def _fetch_once(context: Context, client_id: str, uri: str, *, unknown: bo
         log.warning("keys of a client not fetched", extra={"fields": {"client": client_id, "reason": reason}})
         kind = "refused" if isinstance(error, OutgoingRefused) else "failed"
         await context.database.commit(
-            store.GIVE_UP_FETCH, client=client_id, fetch=fetch, result=f"{kind}: {reason}"[:200]
+            store.GIVE_UP_FETCH, client=client_id, attempt=attempt, result=f"{kind}: {reason}"[:200]
         )
         return
     done = context.now()
     await context.database.commit(
         store.KEEP_KEYS,
         client=client_id,
-        fetch=fetch,
+        attempt=attempt,
         keys=jose.write_set(found.keys),
         at=done,
         fresh_until=done + found.fresh_seconds,

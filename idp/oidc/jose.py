@@ -144,7 +144,7 @@ def write_set(keys: Iterable[PublicKey]) -> str:
 def read_key(jwk: Mapping[str, Any]) -> PublicKey | None:
     """A public key for signatures that this server can verify, else None."""
     kind, kid = jwk.get("kty"), jwk.get("kid")
-    if kind not in _KINDS or PRIVATE & set(jwk) or jwk.get("use", "sig") != "sig":
+    if not isinstance(kind, str) or kind not in _KINDS or PRIVATE & set(jwk) or jwk.get("use", "sig") != "sig":
         return None
     if "key_ops" in jwk and (not isinstance(jwk["key_ops"], list) or "verify" not in jwk["key_ops"]):
         return None

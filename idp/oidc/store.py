@@ -336,7 +336,7 @@ CLAIM_FETCH = Change(
     wanted={
         "client": "text",
         "uri": "text",
-        "fetch": "uuid",
+        "attempt": "uuid",
         "at": "bigint",
         "tried": "bigint",
         "searched": "bigint",
@@ -344,7 +344,7 @@ CLAIM_FETCH = Change(
     row=Done,
     sql="""
     update client_key_sets
-       set tried_at = wanted.at, fetch_id = wanted.fetch,
+       set tried_at = wanted.at, fetch_id = wanted.attempt,
            searched_at = case when wanted.searched is null then client_key_sets.searched_at else wanted.at end
       from wanted
      where client_key_sets.client_id = wanted.client and client_key_sets.uri = wanted.uri
@@ -358,7 +358,7 @@ KEEP_KEYS = Change(
     "keys of a client fetched",
     wanted={
         "client": "text",
-        "fetch": "uuid",
+        "attempt": "uuid",
         "keys": "text",
         "at": "bigint",
         "fresh_until": "bigint",
@@ -369,17 +369,17 @@ KEEP_KEYS = Change(
     update client_key_sets
        set keys_json = wanted.keys, fetched_at = wanted.at, fresh_until = wanted.fresh_until, fetch_id = null,
            result = wanted.result
-      from wanted where client_key_sets.client_id = wanted.client and client_key_sets.fetch_id = wanted.fetch
+      from wanted where client_key_sets.client_id = wanted.client and client_key_sets.fetch_id = wanted.attempt
     returning {ordinal}""",
 )
 
 GIVE_UP_FETCH = Change(
     "fetch of keys failed",
-    wanted={"client": "text", "fetch": "uuid", "result": "text"},
+    wanted={"client": "text", "attempt": "uuid", "result": "text"},
     row=Done,
     sql="""
     update client_key_sets set fetch_id = null, result = wanted.result
-      from wanted where client_key_sets.client_id = wanted.client and client_key_sets.fetch_id = wanted.fetch
+      from wanted where client_key_sets.client_id = wanted.client and client_key_sets.fetch_id = wanted.attempt
     returning {ordinal}""",
 )
 
