@@ -313,7 +313,8 @@ def _with_addresses(
 @client.command("change")
 @click.argument("id")
 @click.option("--metadata", type=FILE, required=True, help="A JSON object; null takes a member away.")
-def change_client(*, id: str, metadata: Path) -> None:
+@click.option("--version", type=click.IntRange(1), help="Refuse if the client was changed since this version.")
+def change_client(*, id: str, metadata: Path, version: int | None) -> None:
     """Change members of the registration of the client ID; what the file does not name stays as it is.
 
     \b
@@ -326,7 +327,7 @@ def change_client(*, id: str, metadata: Path) -> None:
     def replace(context: Context, session: Session, given: Mapping[str, Any]) -> Mapping[str, Any]:
         merged = {**registry.metadata_of(registry.get(session, id)), **given}
         kept = {name: value for name, value in merged.items() if value is not None}
-        return registry.describe(registry.change(context, session, id, metadata=kept))
+        return registry.describe(registry.change(context, session, id, metadata=kept, version=version))
 
     _with_addresses(lambda: read_object(metadata), replace)
 

@@ -108,12 +108,17 @@ def _replace(session: Session, client: Client, **values: Any) -> None:
     session.refresh(client)
 
 
-def change(context: Context, session: Session, client_id: str, *, metadata: Mapping[str, Any]) -> Client:
+def change(
+    context: Context, session: Session, client_id: str, *, metadata: Mapping[str, Any], version: int | None = None
+) -> Client:
     """Replace the whole metadata. The method of authentication stays as it is, since secrets hang on it.
 
-    A new sector would give every person a new subject at this client, so that is refused as well.
+    A new sector would give every person a new subject at this client, so that is refused as well. With `version` the
+    change holds only for the registration that the caller saw: WrongState when somebody changed it since.
     """
     client = get(session, client_id)
+    if version is not None and client.version != version:
+        raise WrongState(f"the client was changed meanwhile: it is at version {client.version}, not {version}")
     checked, old = rules.check(context, metadata, client.profile), metadata_of(client)
     if checked == old:
         return client
@@ -259,6 +264,7 @@ def describe(client: Client) -> dict[str, Any]:
         "client_id_issued_at": client.created_at,
         "profile": client.profile,
         "status": client.status,
+        "version": client.version,
     }
 
 

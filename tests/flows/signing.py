@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from sqlalchemy import select
 
+from idp.database import Database
+from idp.models import AuditRecord
 from tests.support.assertions import KeyPair, assertion, es256_key, form_of
 from tests.support.servers import YimenServer
 from tests.support.visitor import REDIRECT_URI, Rp
@@ -53,3 +56,13 @@ def add_service(server: YimenServer, folder: Path, **metadata: Any) -> Rp:
     """A client with a secret that only speaks for itself."""
     made = add(server, folder, **{"grant_types": ["client_credentials"], **metadata})
     return Rp(server.url, made["client_id"], made["client_secret"])
+
+
+def records(server: YimenServer, event: str, client_id: str) -> list[dict[str, Any]]:
+    """The audit records of an event about a client."""
+    database = Database(server.environment["YIMEN_DATABASE_URL"])
+    with database.session(write=False) as db:
+        rows = db.scalars(select(AuditRecord).where(AuditRecord.event == event, AuditRecord.client_id == client_id))
+        found = [{"result": row.result, "account": row.account_id, **json.loads(row.detail or "{}")} for row in rows]
+    database.engine.dispose()
+    return found

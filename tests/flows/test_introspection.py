@@ -192,11 +192,10 @@ def test_g03_g04_forged_token_is_nothing_anywhere(server: YimenServer, citizen: 
 
 def test_h02_handle_changed_anywhere_is_nothing(citizen: Citizen, rp: Rp) -> None:
     token = tokens_of(citizen, rp)["access_token"]
-    for changed in (token[:-1], token + "A", token[:-8], token[1:], token.swapcase(), "A" * len(token), "\u4f60"):
-        if changed.isascii():
-            answer = rp.userinfo(changed)
-            assert answer.status_code == 401
-            assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+    for changed in (token[:-1], token + "A", token[:-8], token[1:], token.swapcase(), "A" * len(token)):
+        answer = rp.userinfo(changed)
+        assert answer.status_code == 401
+        assert 'error="invalid_token"' in answer.headers["www-authenticate"]
         assert seen(rp, changed) == NOTHING
 
 
