@@ -4,6 +4,7 @@ Whatever is unknown or not supported is refused by name, so that nobody believes
 """
 
 import contextlib
+import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from idp.oidc import jose, profiles
 from idp.outgoing import OutgoingFailed, OutgoingRefused
 
 NAME_LIMIT, TEXT_LIMIT, URI_LIMIT, LIST_LIMIT = 100, 500, 2_000, 100
+JWKS_LIMIT = 65_536
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 SHOWN = ("client_name", "client_uri", "policy_uri", "tos_uri", "logo_uri")  # may carry a language tag
 ASSIGNED = ("client_id", "client_secret", "client_id_issued_at", "client_secret_expires_at")
@@ -226,6 +228,12 @@ def _jwks(member: str, value: Any) -> None:
     keys = value.get("keys") if isinstance(value, dict) else None
     if not isinstance(keys, list) or not 0 < len(keys) <= jose.KEYS_LIMIT or set(value) != {"keys"}:
         raise InvalidClientMetadata(f"{member} must be a JWK set of 1 to {jose.KEYS_LIMIT} keys and nothing else")
+    try:
+        size = len(json.dumps(value, ensure_ascii=False).encode())
+    except (UnicodeEncodeError, RecursionError):
+        size = JWKS_LIMIT + 1
+    if size > JWKS_LIMIT:
+        raise InvalidClientMetadata(f"{member} must be proper text of at most {JWKS_LIMIT} bytes")
     kids = []
     for jwk in keys:
         if isinstance(jwk, dict) and jose.PRIVATE & set(jwk):

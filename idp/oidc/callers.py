@@ -51,10 +51,10 @@ def read_caller(request: Request, parameters: dict[str, str]) -> Caller:
         token = jose.take_apart(text)
     except Malformed:
         return Caller(parameters.get("client_id", ""), request.path, asserts=True, parameters=parameters)
-    named = token.text("sub")
+    named = token.text("sub") if token.text("sub").isprintable() and token.text("sub").isascii() else ""
     if parameters.get("client_id", named) != named:
         raise guard.TwoAuthentications("client_id names another client")
-    return Caller(named if named.isascii() else "", request.path, None, True, token, parameters)
+    return Caller(named, request.path, None, True, token, parameters)
 
 
 async def load_caller(context: Context, caller: Caller) -> tuple[RelyingParty | None, Proof | None]:

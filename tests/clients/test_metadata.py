@@ -57,6 +57,8 @@ def checked(**given: Any) -> dict[str, Any]:
         ({**SIGNS, "jwks": {"keys": [PUBLIC], "more": 1}}, "jwks"),
         ({**SIGNS, "jwks": [PUBLIC]}, "jwks"),
         ({**SIGNS, "jwks": {"keys": [5]}}, "jwks"),
+        ({**SIGNS, "jwks": {"keys": [{**PUBLIC, "more": "\ud800"}]}}, "jwks must be proper text"),
+        ({**SIGNS, "jwks": {"keys": [{**PUBLIC, "more": "x" * 65_536}]}}, "jwks must be proper text"),
         ({**CALLS, "jwks_uri": URI + "#keys"}, "jwks_uri"),
         ({**CALLS, "jwks_uri": "http://rp.example.test/jwks"}, "jwks_uri: plain http"),
         ({**CALLS, "jwks_uri": "https://10.0.0.1/jwks"}, "jwks_uri: 10.0.0.1 is not on the allow list"),

@@ -305,7 +305,7 @@ def test_k02_address_inside_is_refused_at_registration(server: YimenServer, tmp_
         "https://169.254.169.254/latest",
         "https://[::ffff:10.0.0.1]/jwks",
         "https://2130706433/jwks",
-        "https://rp.example.test:8443/jwks",
+        "https://8.8.8.8:8443/jwks",
         "file:///etc/passwd",
         "gopher://127.0.0.1:6379/x",
     ):
@@ -319,6 +319,23 @@ def test_k02_address_inside_is_refused_at_registration(server: YimenServer, tmp_
 
 def test_secret_of_a_client_that_signs_cannot_be_rotated(server: YimenServer, signing: SigningRp) -> None:
     assert server.cli("client", "rotate-secret", signing.client_id, status=1)["error"] == "invalid_request"
+
+
+def test_hostile_assertion_is_never_a_server_error(server: YimenServer, signing: SigningRp) -> None:
+    """What JSON can say and no form may: NUL, halves of pairs, numbers beyond every range, strange types."""
+    key, client_id, url = signing.key, signing.client_id, server.url
+    odd: list[Any] = ["\0", "\ud800", "\u4f60", "x" * 3_000, 10**400, -(10**400), 1e308, True, [], {}, [["a"]], None]
+    texts = [assertion(key, client_id, url, **{name: value}) for name in ("sub", "iss", "aud", "jti") for value in odd]
+    texts += [assertion(key, client_id, url, **{name: value}) for name in ("exp", "iat", "nbf") for value in odd]
+    good = claims_of_assertion(client_id, url)
+    texts += [key.jws(good, **{name: value}) for name in ("kid", "typ", "alg") for value in odd]
+    texts += [key.jws({**good, "sub": value, "iss": value}) for value in odd]
+    texts += [key.jws(claims) for claims in ([], "x", 5, None, {"sub": client_id})]
+    for path in ("/token", "/introspect"):
+        statuses = Counter(signing.post(path, {**GRANT, **form_of(text), "token": "x"}).status_code for text in texts)
+        assert set(statuses) <= {200, 400, 401}, statuses
+        assert statuses[401] > len(texts) / 2
+    assert signing.post("/token", GRANT).status_code == 200
 
 
 def test_log_holds_no_assertion(server: YimenServer, signing: SigningRp) -> None:
