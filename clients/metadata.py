@@ -3,26 +3,27 @@
 Whatever is unknown or not supported is refused by name, so that nobody believes in a setting that does nothing.
 """
 
+import contextlib
+import json
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from idp.context import Context
 from idp.errors import InvalidInput
-from idp.oidc import profiles
-from idp.outgoing import OutgoingRefused
+from idp.oidc import jose, profiles
+from idp.outgoing import OutgoingFailed, OutgoingRefused
 
 NAME_LIMIT, TEXT_LIMIT, URI_LIMIT, LIST_LIMIT = 100, 500, 2_000, 100
+JWKS_LIMIT = 65_536
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 SHOWN = ("client_name", "client_uri", "policy_uri", "tos_uri", "logo_uri")  # may carry a language tag
 ASSIGNED = ("client_id", "client_secret", "client_id_issued_at", "client_secret_expires_at")
-LATER = {
-    "sector_identifier_uri": "register redirect URIs of one host, or subject_type public",
-    "jwks_uri": "clients authenticate with a secret in this version",
-    "jwks": "clients authenticate with a secret in this version",
-}
+LATER = {"sector_identifier_uri": "register redirect URIs of one host, or subject_type public"}
+KEY_MEMBERS = ("jwks", "jwks_uri", "token_endpoint_auth_signing_alg")
+CALLED = ("backchannel_logout_uri", "jwks_uri")  # the server itself calls these addresses
 _DEFAULTS: Mapping[str, Any] = {
     "application_type": "web",
     "token_endpoint_auth_method": "client_secret_basic",
@@ -55,19 +56,77 @@ def check(context: Context, given: Mapping[str, Any], profile: str) -> dict[str,
         raise InvalidClientMetadata(f"profile {profile} is not available in this version")
     for member, value in given.items():
         _check_member(member, value)
-    metadata = {**_DEFAULTS, "scope": " ".join(profiles.SCOPES), **given}
+    metadata = {**_DEFAULTS, **_defaults_of(given), **given}
     if "client_name" not in metadata:
         raise InvalidClientMetadata("client_name is missing: people must see who asks")
     if metadata["token_endpoint_auth_method"] not in profiles.PROFILES[profile].authentication_methods:
         raise InvalidClientMetadata(f"token_endpoint_auth_method does not fit profile {profile}")
+    _check_grants(metadata)
+    _check_keys(metadata)
     _check_redirects(metadata)
     sector_host(metadata)
-    if "backchannel_logout_uri" in metadata:
-        try:
-            context.outgoing.check(metadata["backchannel_logout_uri"])
-        except OutgoingRefused as error:
-            raise InvalidClientMetadata(f"backchannel_logout_uri: {error.message}") from None
+    for member in CALLED:
+        if member in metadata:
+            with _refused_address(member):
+                context.outgoing.check(metadata[member])
     return metadata
+
+
+async def check_addresses(context: Context, given: Mapping[str, Any]) -> None:
+    """Where the names lead that the server will call: at registration, not months later at the first logout.
+
+    To be called before the transaction of the registration, since names are resolved. A name that nobody knows yet
+    passes; the guard looks again before each call. Raises InvalidClientMetadata.
+    """
+    for member in CALLED:
+        if isinstance(given.get(member), str):
+            with _refused_address(member), contextlib.suppress(OutgoingFailed):
+                await context.outgoing.check_address(given[member])
+
+
+@contextlib.contextmanager
+def _refused_address(member: str) -> Iterator[None]:
+    try:
+        yield
+    except OutgoingRefused as error:
+        raise InvalidClientMetadata(f"{member}: {error.message}") from None
+
+
+def _defaults_of(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A client that only speaks for itself needs no response type, and has no scope about people."""
+    if given.get("grant_types") == ["client_credentials"]:
+        return {"response_types": []}
+    return {"scope": " ".join(profiles.SCOPES)}
+
+
+def _check_grants(metadata: Mapping[str, Any]) -> None:
+    """RFC 7591 section 2.1: grant types, response types and scopes that fit each other."""
+    grant_types, method = metadata["grant_types"], metadata["token_endpoint_auth_method"]
+    interactive, service = "authorization_code" in grant_types, "client_credentials" in grant_types
+    if not interactive and not service:
+        raise InvalidClientMetadata("grant_types must hold authorization_code or client_credentials")
+    if "refresh_token" in grant_types and not interactive:
+        raise InvalidClientMetadata("grant_types: refresh_token goes with authorization_code only")
+    if interactive != ("code" in metadata["response_types"]):
+        raise InvalidClientMetadata("response_types must hold code exactly when grant_types hold authorization_code")
+    if service and method == "none":
+        raise InvalidClientMetadata("grant_types: client_credentials needs a client that authenticates")
+    for word in str(metadata.get("scope", "")).split():
+        if word not in profiles.SCOPES and not service:
+            raise InvalidClientMetadata(f"scope {_ascii(word)} is not known")
+        if word in profiles.SCOPES and not interactive:
+            raise InvalidClientMetadata(f"scope {word} tells of a person; client_credentials has scopes of its own")
+
+
+def _check_keys(metadata: Mapping[str, Any]) -> None:
+    """Keys exactly for the method that uses them, and from one place only (RFC 7591 section 2)."""
+    if metadata["token_endpoint_auth_method"] != "private_key_jwt":
+        for member in KEY_MEMBERS:
+            if member in metadata:
+                raise InvalidClientMetadata(f"{member} is for token_endpoint_auth_method private_key_jwt only")
+        return
+    if ("jwks" in metadata) == ("jwks_uri" in metadata):
+        raise InvalidClientMetadata("private_key_jwt needs either jwks or jwks_uri, and not both")
 
 
 def sector_host(metadata: Mapping[str, Any]) -> str:
@@ -76,7 +135,7 @@ def sector_host(metadata: Mapping[str, Any]) -> str:
     OpenID Connect Core section 8.1: all redirect URIs of a pairwise client share one host. Loopback and private
     schemes belong to no host; their clients are sectors of their own.
     """
-    hosts = {_host(uri) for uri in metadata["redirect_uris"]}
+    hosts = {_host(uri) for uri in metadata.get("redirect_uris", ())} or {""}
     if len(hosts) > 1 and metadata["subject_type"] == "pairwise":
         names = ", ".join(sorted(host or "(own device)" for host in hosts))
         raise InvalidClientMetadata(f"redirect_uris of a pairwise client must share one host, not {names}")
@@ -137,10 +196,12 @@ def _one_of(allowed: Sequence[str]) -> Callable[[str, Any], None]:
     return check_word
 
 
-def _some_of(allowed: Sequence[str], needed: str) -> Callable[[str, Any], None]:
+def _some_of(allowed: Sequence[str], *, empty: bool = False) -> Callable[[str, Any], None]:
     def check_words(member: str, value: Any) -> None:
-        if not set(_texts(member, value)) <= set(allowed) or needed not in value:
-            raise InvalidClientMetadata(f"{member} must hold {needed} and may hold {', '.join(allowed)} only")
+        if empty and value == []:
+            return
+        if not set(_texts(member, value)) <= set(allowed):
+            raise InvalidClientMetadata(f"{member} may hold {', '.join(allowed)} only")
 
     return check_words
 
@@ -162,9 +223,36 @@ def _seconds(member: str, value: Any) -> None:
 
 def _scope(member: str, value: Any) -> None:
     words = _text(member, value).split(" ")
-    unknown = [word for word in words if word not in profiles.SCOPES]
+    unknown = [word for word in words if word not in profiles.SCOPES and not profiles.SERVICE_SCOPE.fullmatch(word)]
     if unknown:
         raise InvalidClientMetadata(f"scope {_ascii(unknown[0])} is not known")
+
+
+def _jwks(member: str, value: Any) -> None:
+    """A JWK set of public signature keys, each usable and, where there are several, named (RFC 7517 section 5)."""
+    keys = value.get("keys") if isinstance(value, dict) else None
+    if not isinstance(keys, list) or not 0 < len(keys) <= jose.KEYS_LIMIT or set(value) != {"keys"}:
+        raise InvalidClientMetadata(f"{member} must be a JWK set of 1 to {jose.KEYS_LIMIT} keys and nothing else")
+    try:
+        size = len(json.dumps(value, ensure_ascii=False).encode())
+    except (UnicodeEncodeError, RecursionError):
+        size = JWKS_LIMIT + 1
+    if size > JWKS_LIMIT:
+        raise InvalidClientMetadata(f"{member} must be proper text of at most {JWKS_LIMIT} bytes")
+    kids = []
+    for jwk in keys:
+        if isinstance(jwk, dict) and jose.PRIVATE & set(jwk):
+            raise InvalidClientMetadata(
+                f"{member} holds a private or secret key; make a new one, this one is known now"
+            )
+        key = jose.read_key(jwk) if isinstance(jwk, dict) else None
+        if key is None:
+            raise InvalidClientMetadata(
+                f"{member} holds a key that is no public signature key: RSA from 2048 bits, P-256 or Ed25519"
+            )
+        kids.append(key.kid)
+    if len(kids) > 1 and (None in kids or len(set(kids)) < len(kids)):
+        raise InvalidClientMetadata(f"{member} must name each of several keys by a kid of its own")
 
 
 def _contacts(member: str, value: Any) -> None:
@@ -218,7 +306,7 @@ def _called(member: str, value: Any) -> None:
 
 def _check_redirects(metadata: Mapping[str, Any]) -> None:
     """RFC 9700 section 2.1, RFC 8252 section 7: exact addresses, https, http on loopback only, private schemes."""
-    if "redirect_uris" not in metadata:
+    if "redirect_uris" not in metadata and "authorization_code" in metadata["grant_types"]:
         raise InvalidRedirectUri("redirect_uris is missing")
     native = metadata["application_type"] == "native"
     for member in ("redirect_uris", "post_logout_redirect_uris"):
@@ -246,8 +334,11 @@ _CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "backchannel_logout_uri": _called,
     "backchannel_logout_session_required": _boolean,
     "token_endpoint_auth_method": _one_of(profiles.AUTHENTICATION_METHODS),
-    "grant_types": _some_of(profiles.GRANT_TYPES, "authorization_code"),
-    "response_types": _some_of(profiles.RESPONSE_TYPES, "code"),
+    "token_endpoint_auth_signing_alg": _one_of(profiles.ASSERTION_ALGORITHMS),
+    "jwks": _jwks,
+    "jwks_uri": _called,
+    "grant_types": _some_of(profiles.GRANT_TYPES),
+    "response_types": _some_of(profiles.RESPONSE_TYPES, empty=True),
     "scope": _scope,
     "subject_type": _one_of(profiles.SUBJECT_TYPES),
     "id_token_signed_response_alg": _one_of(profiles.ALGORITHMS),

@@ -16,10 +16,11 @@ from idp.context import Context
 from idp.database import insert_into
 from idp.errors import Conflict, InvalidInput, NotFound
 from idp.logs import mask_free_text
-from idp.models import Client, ClientSecret, LegalBasis
-from idp.oidc.profiles import GUARDED_SCOPES
+from idp.models import Client, ClientKeySet, ClientPermission, ClientSecret, LegalBasis
+from idp.oidc.profiles import GUARDED_SCOPES, PERMISSIONS
 
-OVERLAP_SECONDS = 86_400
+OVERLAP_SECONDS = 7 * 86_400
+SECRET_METHODS = ("client_secret_basic", "client_secret_post")
 BASIS_LIMIT = 500
 
 
@@ -31,7 +32,7 @@ class WrongState(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A client and its secret in clear, which is known at this moment only; None for a public client."""
+    """A client and its secret in clear, which is known at this moment only; None for a client that has none."""
 
     client: Client
     secret: str | None
@@ -51,8 +52,10 @@ def create(context: Context, session: Session, *, metadata: Mapping[str, Any], p
     )
     session.add(client)
     session.flush()
-    public = checked["token_endpoint_auth_method"] == "none"
-    secret = None if public else _new_secret(session, client_id, now)
+    has_secret = checked["token_endpoint_auth_method"] in SECRET_METHODS
+    secret = _new_secret(session, client_id, now) if has_secret else None
+    if "jwks_uri" in checked:
+        session.add(ClientKeySet(client_id=client_id, uri=checked["jwks_uri"]))
     session.flush()
     session.refresh(client)
     audit.record(context, session, "client:registration:created", client=client_id, detail={"profile": profile})
@@ -110,12 +113,12 @@ def change(
 ) -> Client:
     """Replace the whole metadata. The method of authentication stays as it is, since secrets hang on it.
 
-    A new sector would give every person a new subject at this client, so that is refused as well. `version` is that
-    of the registration which somebody read and edited: raises WrongState when it is no longer the one in force.
+    A new sector would give every person a new subject at this client, so that is refused as well. With `version` the
+    change holds only for the registration that the caller saw: WrongState when somebody changed it since.
     """
     client = get(session, client_id)
     if version is not None and client.version != version:
-        raise WrongState("the client was changed meanwhile")
+        raise WrongState(f"the client was changed meanwhile: it is at version {client.version}, not {version}")
     checked, old = rules.check(context, metadata, client.profile), metadata_of(client)
     if checked == old:
         return client
@@ -125,6 +128,11 @@ def change(
     if (rules.sector_host(checked) or client.id) != client.sector:
         raise rules.InvalidClientMetadata("redirect_uris cannot move to another host; register a new client")
     _replace(session, client, metadata_json=_text(checked), updated_at=context.now())
+    if checked.get("jwks_uri") != old.get("jwks_uri"):  # what was fetched from the old address counts no longer
+        session.execute(delete(ClientKeySet).where(ClientKeySet.client_id == client_id))
+        if "jwks_uri" in checked:
+            session.add(ClientKeySet(client_id=client_id, uri=checked["jwks_uri"]))
+            session.flush()
     changed = sorted(name for name in checked.keys() | old.keys() if checked.get(name) != old.get(name))
     audit.record(context, session, "client:registration:changed", client=client_id, detail={"members": changed})
     return client
@@ -133,8 +141,8 @@ def change(
 def rotate_secret(context: Context, session: Session, client_id: str, *, overlap_seconds: int = OVERLAP_SECONDS) -> str:
     """A new secret. The old ones go on for the overlap, so that the client can change over without a break."""
     client, now = get(session, client_id), context.now()
-    if metadata_of(client)["token_endpoint_auth_method"] == "none":
-        raise InvalidInput("a public client has no secret")
+    if metadata_of(client)["token_endpoint_auth_method"] not in SECRET_METHODS:
+        raise InvalidInput("this client has no secret")
     if not 0 <= overlap_seconds <= 30 * 86_400:
         raise InvalidInput("the overlap must be 0 seconds to 30 days")
     _replace(session, client, updated_at=now)
@@ -189,6 +197,63 @@ def grant_scope(context: Context, session: Session, client_id: str, scope: str, 
     session.execute(statement.on_conflict_do_update(index_elements=["client_id", "scope"], set_=values))
     detail = {"scope": scope, "basis": mask_free_text(basis)}
     audit.record(context, session, "client:scope:granted", client=client_id, detail=detail)
+
+
+def permit(context: Context, session: Session, client_id: str, permission: str, reason: str) -> None:
+    """Permit a client something beyond its profile (protocol.md section 4); recorded with the reason.
+
+    `introspection`: it may ask about tokens that other clients present to it. `token_endpoint_audience`: its
+    assertions may name the token endpoint as audience. A later record replaces an earlier one.
+    """
+    get(session, client_id)
+    why = " ".join(reason.split())
+    if permission not in PERMISSIONS:
+        raise InvalidInput(f"a permission is one of {', '.join(PERMISSIONS)}")
+    if not 1 <= len(why) <= BASIS_LIMIT:
+        raise InvalidInput(f"the reason is a text of 1 to {BASIS_LIMIT} characters")
+    values = {"reason": why, "created_at": context.now()}
+    statement = insert_into(session, ClientPermission.__table__).values(
+        client_id=client_id, permission=permission, **values
+    )
+    session.execute(statement.on_conflict_do_update(index_elements=["client_id", "permission"], set_=values))
+    detail = {"permission": permission, "reason": mask_free_text(why)}
+    audit.record(context, session, "client:permission:granted", client=client_id, detail=detail)
+
+
+def forbid(context: Context, session: Session, client_id: str, permission: str, reason: str) -> None:
+    """Withdraw a permission; it ends at once. Raises WrongState when there is none."""
+    get(session, client_id)
+    ended = session.execute(
+        delete(ClientPermission)
+        .where(ClientPermission.client_id == client_id, ClientPermission.permission == permission)
+        .returning(ClientPermission.client_id)
+    ).one_or_none()
+    if ended is None:
+        raise WrongState("the client has no such permission")
+    detail = {"permission": permission, "reason": mask_free_text(" ".join(reason.split()))}
+    audit.record(context, session, "client:permission:withdrawn", client=client_id, detail=detail)
+
+
+def permissions(session: Session, client_id: str) -> dict[str, str]:
+    """What a client is permitted beyond its profile, with the reasons."""
+    rows = session.scalars(select(ClientPermission).where(ClientPermission.client_id == client_id))
+    return {row.permission: row.reason for row in sorted(rows, key=lambda row: row.permission)}
+
+
+def describe_keys(session: Session, client_id: str) -> dict[str, Any]:
+    """What was fetched from the client's `jwks_uri`, and what came of the last attempt; {} without such an address."""
+    row = session.get(ClientKeySet, client_id)
+    if row is None:
+        return {}
+    kids = [key.get("kid") for key in json.loads(row.keys_json)["keys"]] if row.keys_json else []
+    return {
+        "uri": row.uri,
+        "kids": kids,
+        "fetched_at": row.fetched_at,
+        "fresh_until": row.fresh_until or None,
+        "tried_at": row.tried_at or None,
+        "result": row.result,
+    }
 
 
 def describe(client: Client) -> dict[str, Any]:

@@ -242,6 +242,32 @@ class LegalBasis(Base):
     created_at: Mapped[int]
 
 
+class ClientPermission(Base):
+    """What an operator permitted a client beyond its profile, and why."""
+
+    __tablename__ = "client_permissions"
+    __table_args__ = (_one_of("permission", "introspection", "token_endpoint_audience"),)
+    client_id: Mapped[str] = mapped_column(ForeignKey("clients.id"), primary_key=True)
+    permission: Mapped[str] = mapped_column(primary_key=True)
+    reason: Mapped[str]
+    created_at: Mapped[int]
+
+
+class ClientKeySet(Base):
+    """The public keys that a client publishes at its `jwks_uri`, as they were fetched last. Made at registration."""
+
+    __tablename__ = "client_key_sets"
+    client_id: Mapped[str] = mapped_column(ForeignKey("clients.id"), primary_key=True)
+    uri: Mapped[str]
+    keys_json: Mapped[str | None]  # usable public keys only, in JWK form
+    fetched_at: Mapped[int | None]
+    fresh_until: Mapped[int] = mapped_column(default=0)
+    tried_at: Mapped[int] = mapped_column(default=0)  # the last attempt to fetch, whatever came of it
+    searched_at: Mapped[int] = mapped_column(default=0)  # the last attempt because of an unknown key
+    fetch_id: Mapped[UUID | None]  # the attempt under way; nobody else's result counts
+    result: Mapped[str | None]  # of the last attempt, in words for operators
+
+
 class SigningKey(Base):
     """A key pair that signs tokens; the private part is sealed."""
 
@@ -325,8 +351,17 @@ class RevokedToken(Base):
 
     __tablename__ = "revoked_tokens"
     token_id: Mapped[UUID] = mapped_column(primary_key=True)
-    grant_id: Mapped[UUID] = mapped_column(ForeignKey("grants.id"), index=True)
+    grant_id: Mapped[UUID | None] = mapped_column(ForeignKey("grants.id"), index=True)  # None: a client's own token
     expires_at: Mapped[int] = mapped_column(index=True)
+
+
+class Spent(Base):
+    """What may be used once and was used: one insert under its key decides. The row may go when it has expired."""
+
+    __tablename__ = "spent"
+    key: Mapped[bytes] = mapped_column(primary_key=True)  # SHA-256 of the kind of thing and its name
+    use_id: Mapped[UUID]  # the request that used it
+    expires_at: Mapped[int] = mapped_column(index=True)  # from then on the thing is refused for its age
 
 
 class Consent(Base):

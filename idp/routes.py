@@ -11,7 +11,8 @@ from idp.http.application import Route, is_in, page, protocol
 from idp.http.request import Request
 from idp.http.response import NO_STORE, json_response, redirect
 from idp.oidc.authorize import CONTINUE, get_authorize, get_continue, post_authorize
-from idp.oidc.endpoints import get_jwks, get_userinfo, post_revocation, post_token
+from idp.oidc.endpoints import get_jwks, get_userinfo, post_token
+from idp.oidc.introspection import post_introspection, post_revocation
 from idp.oidc.metadata import ENDPOINTS, get_metadata
 from idp.pages.account import get_account, get_sessions, post_sessions
 from idp.pages.acting import get_acting, post_acting
@@ -64,6 +65,7 @@ ROUTES: list[Route] = [
     protocol(ENDPOINTS["token_endpoint"], POST=post_token),
     protocol(ENDPOINTS["userinfo_endpoint"], GET=get_userinfo, POST=get_userinfo),
     protocol(ENDPOINTS["revocation_endpoint"], POST=post_revocation),
+    protocol(ENDPOINTS["introspection_endpoint"], POST=post_introspection),
     page(ENDPOINTS["end_session_endpoint"], writes=True, GET=get_logout, POST=post_logout),
     page("/logged-out", GET=get_logged_out),
     page("/login", GET=get_login, POST=post_login),

@@ -20,7 +20,7 @@ one transaction on SQLite.
 import sqlite3
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Generic, TypeVar, get_type_hints
+from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -157,8 +157,12 @@ class Change(Statement[R]):
         return self._columns
 
     def _postgresql_body(self, wanted: str) -> str:
+        return ", ".join([wanted, *self.postgresql_parts()]) + " select * from done"
+
+    def postgresql_parts(self) -> list[str]:
+        """The common table expressions after `wanted`; `done` holds what the change returned."""
         first = self.sql.format(ordinal="wanted.ordinal", when="", share="for share")
-        parts = [wanted, f"changed as ({first})"]
+        parts = [f"changed as ({first})"]
         if self.inserts:  # `returning` of an insert cannot name the ordinal; the caller's own key can
             parts.append(
                 f"done as (select wanted.ordinal from wanted join changed on changed.{self.key} = wanted.{self.key})"
@@ -169,7 +173,7 @@ class Change(Statement[R]):
             parts.append(
                 f"effect{i} as ({effect.sql.format(ordinal='wanted.ordinal', when='join done using (ordinal)')})"
             )
-        return ", ".join(parts) + " select * from done"
+        return parts
 
     @cached_property
     def sqlite(self) -> str:
@@ -193,6 +197,45 @@ class Done(tuple[()]):
 
     def __new__(cls, *_: Any) -> "Done":
         return super().__new__(cls)
+
+
+class Tried(NamedTuple):
+    """The row of a Gated change whose gate opened: 1 when the change itself happened as well, else 0."""
+
+    done: int
+
+
+class Gated(Change[Tried]):
+    """A change that is tried only where an insert before it succeeded, both in one commit.
+
+    No row means that the gate stayed shut and nothing happened. With a row the gate's insert is on disk, whether or
+    not the change behind it happened.
+    """
+
+    def __init__(self, gate: Change[Any], change: Change[Any]) -> None:
+        if not gate.inserts or gate.then or set(gate.columns) & set(change.columns):
+            raise ValueError(f"{gate.name} cannot be the gate of {change.name}")
+        super().__init__(f"{change.name}, gated", wanted={**gate.columns, **change.columns}, row=Tried, sql=change.sql)
+        self._gate, self._change = gate, change
+
+    def _postgresql_body(self, wanted: str) -> str:
+        given = wanted.replace("with wanted as", "with everybody as", 1)
+        gate = self._gate.sql.format(ordinal="wanted.ordinal", when="", share="")
+        key = self._gate.key
+        parts = [
+            given,
+            f"gate as (with wanted as (select * from everybody) {gate})",
+            f"wanted as materialized (select everybody.* from everybody join gate on gate.{key} = everybody.{key})",
+            *self._change.postgresql_parts(),
+        ]
+        tried = "select wanted.ordinal, case when done.ordinal is null then 0 else 1 end"
+        return f"{', '.join(parts)} {tried} from wanted left join done on done.ordinal = wanted.ordinal"
+
+    def run_sqlite(self, cursor: sqlite3.Cursor, values: Sequence[Any]) -> list[Tried]:
+        split = len(self._gate.columns)
+        if not self._gate.run_sqlite(cursor, values[:split]):
+            return []
+        return [Tried(1 if self._change.run_sqlite(cursor, values[split:]) else 0)]
 
 
 def _sqlite_text(wanted: Mapping[str, str], sql: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from idp.oidc.profiles import GUARDED_SCOPES, PROFILES, SCOPES, Profile, known_scopes
+from idp.oidc.profiles import GUARDED_SCOPES, PERMISSIONS, PROFILES, SCOPES, Profile, known_scopes
 
 LOOPBACK = ("127.0.0.1", "[::1]")
 
@@ -25,6 +25,7 @@ class RelyingParty:
     metadata: dict[str, Any]
     secret_hashes: tuple[bytes, ...]
     guarded: frozenset[str]  # guarded scopes with a recorded legal basis
+    permissions: frozenset[str] = frozenset()  # of profiles.PERMISSIONS
 
     @property
     def active(self) -> bool:
@@ -68,6 +69,13 @@ class RelyingParty:
         if not self.check_grant_type("refresh_token"):
             withheld |= {"offline_access"}  # without refresh tokens it would only outlive a logout
         return " ".join(word for word in granted.split() if word not in withheld)
+
+    def service_scope(self, asked: str | None) -> str | None:
+        """The scope of a token of its own (RFC 6749 section 4.4.2): what it asks, else all that it has; never a scope
+        that tells of a person. None when it asks for more than it may have."""
+        allowed = [word for word in str(self.metadata.get("scope") or "").split() if word not in SCOPES]
+        words = list(dict.fromkeys((asked or "").split())) or allowed
+        return " ".join(words) if set(words) <= set(allowed) else None
 
     def check_redirect_uri(self, redirect_uri: str) -> bool:
         """Byte equality; only the port of a URI registered on loopback may vary (RFC 8252 section 7.3)."""
@@ -132,4 +140,5 @@ def build(rows: Sequence[Any], now: int) -> RelyingParty | None:
         metadata=_parse(first.id, first.version, first.metadata_json),
         secret_hashes=living,
         guarded=frozenset({"identity_number"} if first.identity_number_basis else ()),
+        permissions=frozenset(name for bit, name in enumerate(PERMISSIONS) if first.permissions >> bit & 1),
     )

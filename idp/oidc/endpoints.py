@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from authlib.oauth2.base import OAuth2Error
 from starlette.responses import Response
 
 from idp import audit, metrics
@@ -12,19 +11,13 @@ from idp.context import Context
 from idp.errors import InvalidInput, Unavailable
 from idp.http.request import Request
 from idp.http.response import json_response
-from idp.oidc import claims, client, grants, guard, profiles, requested, store, tokens
-from idp.oidc.client import RelyingParty
-from idp.oidc.provider import Decision, Provider, ProviderRequest, refuse
+from idp.oidc import callers, claims, grants, guard, profiles, requested, store, tokens
+from idp.oidc.callers import Caller
+from idp.oidc.callers import load_client as load_client
+from idp.oidc.provider import Decision, Provider, ProviderRequest
 from idp.oidc.store import ActingRow, GrantRow
 
 ATTEMPTS = 3  # how often a request that lost a race looks again before it gives up
-
-
-async def load_client(context: Context, client_id: str) -> RelyingParty | None:
-    """The client by its id, active or not; None when unknown."""
-    if not client_id or len(client_id) > 200:
-        return None
-    return client.build(await context.database.load(store.CLIENT, client=client_id), context.now())
 
 
 async def load_acting(context: Context, grant: GrantRow | None) -> ActingRow | None:
@@ -42,30 +35,41 @@ async def load_acting(context: Context, grant: GrantRow | None) -> ActingRow | N
 async def post_token(context: Context, request: Request) -> Response:
     """RFC 6749 section 3.2."""
     parameters = guard.check_parameters(guard.require_form(request))
-    client_id, authorization = guard.client_credentials(request, parameters)
+    caller = callers.read_caller(request, parameters)
     if "grant_type" not in parameters:
         raise InvalidInput("grant_type is missing")
+    presented = tokens.open_refresh(context.vault, parameters.get("refresh_token", ""))
+    (party, proof), grant = await asyncio.gather(
+        callers.load_caller(context, caller), _grant_of(context, parameters, presented)
+    )
     for attempt in range(ATTEMPTS):
-        decision = await _decide_token(context, client_id, authorization, parameters)
-        if await _commit(context, decision):
-            grant = parameters["grant_type"] if parameters["grant_type"] in profiles.GRANT_TYPES else "other"
-            metrics.TOKENS.labels(grant, "done" if decision.status == 200 else "refused").inc()
+        acting, named = await asyncio.gather(load_acting(context, grant), _named(context, grant, "id_token", ""))
+        server = Provider(context, party, grant, acting=acting, presented=presented, named=named, proof=proof)
+        decision = _decide_token(server, caller)
+        outcome = await callers.commit(context, decision)
+        if outcome == callers.REPLAYED:
+            decision, outcome = await callers.refuse_replay(context, caller, party), callers.WON
+        if outcome == callers.WON:
+            kind = parameters["grant_type"] if parameters["grant_type"] in profiles.GRANT_TYPES else "other"
+            metrics.TOKENS.labels(kind, "done" if decision.status == 200 else "refused").inc()
             return json_response(decision.body, decision.status, decision.headers)
         await asyncio.sleep(0.01 * attempt)
+        proof = callers.without_mark(proof)
+        party, grant = await asyncio.gather(
+            load_client(context, caller.client_id), _grant_of(context, parameters, presented)
+        )
     raise Unavailable(detail="lost every race")
 
 
-async def _decide_token(
-    context: Context, client_id: str, authorization: str | None, parameters: Mapping[str, str]
-) -> Decision:
-    presented = tokens.open_refresh(context.vault, parameters.get("refresh_token", ""))
-    party, grant = await asyncio.gather(load_client(context, client_id), _grant_of(context, parameters, presented))
-    acting, named = await asyncio.gather(load_acting(context, grant), _named(context, grant, "id_token", ""))
-    server = grants.with_grants(Provider(context, party, grant, acting=acting, presented=presented, named=named))
-    request = ProviderRequest("POST", context.url("/token"), parameters, authorization)
-    decision: Decision = server.create_token_response(request)
+def _decide_token(server: Provider, caller: Caller) -> Decision:
+    context, grant = server.context, server.grant
+    request = ProviderRequest("POST", context.url("/token"), caller.parameters, caller.authorization)
+    decision: Decision = grants.with_grants(server).create_token_response(request)
+    if decision.status == 401:
+        return callers.record_failure(context, caller, server.client, server.proof, decision)
     if decision.status == 200 and decision.change is None and grant is not None:
         decision.change, decision.must_win = store.CONFIRM, True  # the same child again, if it still is the child
+        client_id = grant.client_id
         decision.values = {
             "id": grant.id,
             "generation": grant.generation,
@@ -73,7 +77,7 @@ async def _decide_token(
                 context, "grant:token:repeated", account=grant.account_id, client=client_id, actor=client_id
             ),
         }
-    return decision
+    return callers.spend(decision, server.proof)
 
 
 async def _grant_of(
@@ -86,14 +90,6 @@ async def _grant_of(
             store.GRANT_BY_TOKEN, grant_id=presented.grant_id, token=presented.grant_id
         )
     return None
-
-
-async def _commit(context: Context, decision: Decision) -> bool:
-    """Commit what a decision needs. False when it holds only if its change happens, and a rival was first."""
-    if decision.change is None:
-        return True
-    won = await context.database.commit(decision.change, **decision.values)
-    return won is not None or not decision.must_win
 
 
 # --- userinfo
@@ -149,52 +145,6 @@ def _challenge(error: str) -> Response:
     challenge = 'Bearer realm="yimen"' + (f', error="{error}"' if error else "")
     body = {"error": error, "error_description": "the token is not in force"} if error else {}
     return json_response(body, 401, {"WWW-Authenticate": challenge})
-
-
-# --- revocation
-
-
-async def post_revocation(context: Context, request: Request) -> Response:
-    """RFC 7009. Unknown tokens and other clients' tokens answer 200 and nothing happens; hints are ignored."""
-    parameters = guard.check_parameters(guard.require_form(request))
-    client_id, authorization = guard.client_credentials(request, parameters)
-    server = Provider(context, await load_client(context, client_id))
-    try:
-        server.authenticate_client(
-            ProviderRequest("POST", context.url("/revoke"), parameters, authorization),
-            profiles.AUTHENTICATION_METHODS,
-            "revocation",
-        )
-    except OAuth2Error as error:
-        decision = refuse(Decision(), error)
-        return json_response(decision.body, decision.status, decision.headers)
-    if "token" not in parameters:
-        raise InvalidInput("token is missing")
-    await _revoke(context, client_id, parameters["token"])
-    return json_response({})
-
-
-async def _revoke(context: Context, client_id: str, token: str) -> None:
-    refresh, access = tokens.open_refresh(context.vault, token), tokens.open_access(context.vault, token)
-    named = refresh or access
-    if named is None:
-        return
-    grant = await context.database.load_one(store.GRANT_BY_TOKEN, grant_id=named.grant_id, token=named.grant_id)
-    if grant is None or grant.client_id != client_id:
-        return
-    record = audit.values(context, "grant:token:revoked", account=grant.account_id, client=client_id, actor=client_id)
-    if access is not None:
-        await context.database.commit(
-            store.REVOKE_TOKEN,
-            token=access.token_id,
-            grant_id=grant.id,
-            expires_at=access.expires_at,
-            **record,
-        )
-    else:
-        await context.database.commit(
-            store.REVOKE_GRANT, id=grant.id, at=context.now(), reason="revoked_by_client", **record
-        )
 
 
 # --- keys

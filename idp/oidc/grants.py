@@ -1,11 +1,13 @@
-"""Grants at the token endpoint: authorization code and refresh token, as Authlib grants on loaded facts."""
+"""Grants at the token endpoint: authorization code, refresh token and client credentials, on loaded facts."""
 
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from authlib.oauth2.rfc6749.grants import AuthorizationCodeGrant, RefreshTokenGrant
+from authlib.oauth2.rfc6749.errors import InvalidScopeError
+from authlib.oauth2.rfc6749.grants import AuthorizationCodeGrant, ClientCredentialsGrant, RefreshTokenGrant
 
+from idp import audit
 from idp.oidc import claims, profiles, store, tokens
 from idp.oidc.client import RelyingParty
 from idp.oidc.provider import Pkce, Provider
@@ -128,6 +130,34 @@ class RefreshGrant(RefreshTokenGrant):  # type: ignore[misc]
         self.server.decision.body = token
 
 
+class ServiceGrant(ClientCredentialsGrant):  # type: ignore[misc]
+    """RFC 6749 section 4.4: a token of the client itself. It concerns no person, and no refresh token comes with it."""
+
+    TOKEN_ENDPOINT_AUTH_METHODS = profiles.CONFIDENTIAL_METHODS
+    server: Provider
+
+    def validate_token_request(self) -> None:
+        super().validate_token_request()
+        if self.client.service_scope(self.request.payload.scope) is None:
+            raise InvalidScopeError()
+
+    def save_token(self, token: dict[str, Any]) -> None:
+        self.server.decide(audit.RECORD, "client:token:issued", must_win=True)
+        self.server.decision.body = token
+
+
+def service_answer(server: Provider, scope: str | None) -> dict[str, Any]:
+    """The members of a token response without a person (RFC 6749 section 4.4.3)."""
+    context, client = server.context, server.client
+    if client is None:
+        raise RuntimeError("a token without a client")
+    granted = client.service_scope(scope) or ""
+    expires_at = context.now() + profiles.ACCESS_SECONDS
+    access_token = tokens.seal_service(context.vault, client.client_id, expires_at, granted)
+    answer = {"access_token": access_token, "token_type": "Bearer", "expires_in": profiles.ACCESS_SECONDS}
+    return answer | ({"scope": granted} if granted else {})
+
+
 def token_answer(server: Provider, scope: str, *, refresh_generation: int | None) -> dict[str, Any]:
     """The members of a token response (RFC 6749 section 5.1, OIDC Core section 3.1.3.3)."""
     context, client, row = server.context, server.client, server.grant
@@ -152,8 +182,10 @@ def with_grants(server: Provider) -> Provider:
     """The server with every grant of this product registered: the one place that names them all."""
     server.register_grant(CodeGrant, [Pkce(required=True)])
     server.register_grant(RefreshGrant)
+    server.register_grant(ServiceGrant)
     server.register_token_generator("authorization_code", _generator(server, first=True))
     server.register_token_generator("refresh_token", _generator(server, first=False))
+    server.register_token_generator("client_credentials", lambda scope, **_: service_answer(server, scope))
     return server
 
 

@@ -32,8 +32,11 @@ ASCII_ONLY = frozenset(
         "token",
         "token_type_hint",
         "client_secret",
+        "client_assertion",
+        "client_assertion_type",
     ]
 )
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"  # RFC 7523 section 2.2
 REPEATABLE = frozenset({"resource", "audience"})  # RFC 8707 section 2
 VALUE_LIMIT = 8_192
 SHORT = {"state": 2_048, "nonce": 2_048, "code_challenge": 128, "login_hint": 1_024, "ui_locales": 1_024}
@@ -98,6 +101,20 @@ def client_credentials(request: Request, parameters: dict[str, str]) -> tuple[st
     # form-encoded inside Basic (RFC 6749 section 2.3.1); Authlib does not know that + is a blank there
     pair = base64.b64encode(f"{quote(identifier, '')}:{quote(secret, '')}".encode()).decode()
     return identifier, f"Basic {pair}"
+
+
+def client_assertion(request: Request, parameters: dict[str, str]) -> str | None:
+    """The client assertion (RFC 7521 section 4.2), None when nothing of the kind was sent.
+
+    Raises TwoAuthentications when it does not come alone, BadCredentials for another type of assertion.
+    """
+    if "client_assertion" not in parameters and "client_assertion_type" not in parameters:
+        return None
+    if request.headers.get("authorization") or "client_secret" in parameters:
+        raise TwoAuthentications("two client authentications in one request")
+    if parameters.get("client_assertion_type") != ASSERTION_TYPE:
+        raise BadCredentials("client authentication failed")
+    return parameters.get("client_assertion", "")
 
 
 def _basic(encoded: str) -> tuple[str, str]:

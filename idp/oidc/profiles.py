@@ -1,5 +1,6 @@
 """What clients may do, as data: profiles, scopes with their claims, algorithms and lifetimes."""
 
+import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
@@ -12,13 +13,20 @@ class Profile:
     pkce_required: bool  # of confidential clients; public ones always need it
     authentication_methods: frozenset[str]
     rotates_refresh_tokens: bool
+    assertion_algorithms: frozenset[str]
+    endpoint_audience: str  # of an assertion, beside the issuer: never, permitted (by an operator), always
+    untyped_assertions: bool  # whether typ may be missing or JWT (security.md section 3.3)
 
 
-_SECRET = frozenset({"client_secret_basic", "client_secret_post"})
+CONFIDENTIAL_METHODS = ("client_secret_basic", "client_secret_post", "private_key_jwt")
+AUTHENTICATION_METHODS = (*CONFIDENTIAL_METHODS, "none")
+ASSERTION_ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")  # of client assertions: the union of all profiles
+_METHODS, _ASSERTIONS = frozenset(AUTHENTICATION_METHODS), frozenset(ASSERTION_ALGORITHMS)
 PROFILES: Mapping[str, Profile] = {
-    "classic": Profile("classic", False, _SECRET | {"none"}, True),
-    "baseline": Profile("baseline", True, _SECRET | {"none"}, True),
+    "classic": Profile("classic", False, _METHODS, True, _ASSERTIONS, "always", True),
+    "baseline": Profile("baseline", True, _METHODS, True, _ASSERTIONS, "permitted", True),
 }
+PERMISSIONS = ("introspection", "token_endpoint_audience")  # what an operator may permit a client beyond its profile
 
 SCOPES: Mapping[str, tuple[str, ...]] = {
     "openid": ("sub",),
@@ -47,12 +55,12 @@ SCOPES: Mapping[str, tuple[str, ...]] = {
     "organization": ("acting_for",),
 }
 GUARDED_SCOPES = frozenset({"identity_number"})  # need a recorded legal basis
+SERVICE_SCOPE = re.compile(r"[a-z0-9_-]+(?:[.:/][a-z0-9_-]+)+")  # a client's own, as gjj:read; never about a person
 
-GRANT_TYPES = ("authorization_code", "refresh_token")
+GRANT_TYPES = ("authorization_code", "refresh_token", "client_credentials")
 RESPONSE_TYPES = ("code",)
 RESPONSE_MODES = ("query", "form_post")
 PROMPTS = ("none", "login", "consent", "select_account")
-AUTHENTICATION_METHODS = ("client_secret_basic", "client_secret_post", "none")
 ALGORITHMS = ("RS256", "ES256")  # of ID tokens, RS256 being OpenID Connect's default
 SUBJECT_TYPES = ("pairwise", "public")
 LEVELS = tuple(f"urn:yimen:loa:{n}" for n in range(1, 6))

@@ -5,12 +5,13 @@ Each of its known traps has its home here or in `guard`.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from authlib.oauth2.base import OAuth2Error
 from authlib.oauth2.rfc6749 import AuthorizationServer, OAuth2Request
+from authlib.oauth2.rfc6749.errors import InvalidClientError
 from authlib.oauth2.rfc6749.requests import OAuth2Payload
 from authlib.oauth2.rfc7636 import CodeChallenge
 
@@ -74,6 +75,16 @@ class Decision:
     change: Change[Any] | None = None
     values: dict[str, Any] = field(default_factory=dict)
     must_win: bool = False
+    mark: dict[str, Any] | None = None  # of store.SPEND: the client assertion that this request uses up
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What came of a client assertion: the client that made it and the mark that it spends, or why it is refused."""
+
+    client_id: str = ""
+    reason: str = ""
+    mark: dict[str, Any] = field(default_factory=dict)
 
 
 class Provider(AuthorizationServer):  # type: ignore[misc]
@@ -88,11 +99,12 @@ class Provider(AuthorizationServer):  # type: ignore[misc]
         acting: ActingRow | None = None,
         presented: RefreshToken | None = None,
         named: Mapping[str, Any] | None = None,
+        proof: Proof | None = None,
     ) -> None:
         """`named` are claims that the ID token carries because the client named them."""
         super().__init__()
         self.context, self.client, self.grant = context, client, grant
-        self.acting, self.presented, self.named = acting, presented, named or {}
+        self.acting, self.presented, self.named, self.proof = acting, presented, named or {}, proof
         self.decision = Decision()
 
     # --- what Authlib asks of a framework
@@ -100,6 +112,24 @@ class Provider(AuthorizationServer):  # type: ignore[misc]
     def query_client(self, client_id: str) -> RelyingParty | None:
         known = self.client is not None and self.client.client_id == client_id and self.client.active
         return self.client if known else None
+
+    def authenticate_client(
+        self, request: ProviderRequest, methods: Iterable[str], endpoint: str = "token"
+    ) -> RelyingParty:
+        """By the assertion when one was sent, and by nothing else then; otherwise by Authlib's methods."""
+        if self.proof is None:
+            known = [method for method in methods if method != "private_key_jwt"]
+            party: RelyingParty = super().authenticate_client(request, known, endpoint)
+            return party
+        found = self.query_client(self.proof.client_id)
+        if (
+            "private_key_jwt" not in methods
+            or not found
+            or not found.check_endpoint_auth_method("private_key_jwt", endpoint)
+        ):
+            raise InvalidClientError(status_code=401)
+        request.auth_method = "private_key_jwt"
+        return found
 
     def create_oauth2_request(self, request: ProviderRequest) -> ProviderRequest:
         return request

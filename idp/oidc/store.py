@@ -3,11 +3,12 @@
 The same statements serve pages, through `Statement.run` on their session.
 """
 
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from idp import audit
-from idp.statements import Change, Done, Load
+from idp.statements import Change, Done, Gated, Load
 
 
 class ClientRow(NamedTuple):
@@ -20,6 +21,7 @@ class ClientRow(NamedTuple):
     secret_hash: bytes | None
     secret_expires_at: int | None
     identity_number_basis: int
+    permissions: int = 0  # a bit for each of profiles.PERMISSIONS
 
 
 CLIENT = Load(
@@ -30,7 +32,9 @@ CLIENT = Load(
     select {ordinal}, clients.id, clients.version, clients.status, clients.profile, clients.sector,
            clients.metadata_json, client_secrets.hash, client_secrets.expires_at,
            (select count(*) from legal_bases
-             where legal_bases.client_id = clients.id and legal_bases.scope = 'identity_number')
+             where legal_bases.client_id = clients.id and legal_bases.scope = 'identity_number'),
+           (select coalesce(sum(case permission when 'introspection' then 1 else 2 end), 0) from client_permissions
+             where client_permissions.client_id = clients.id)
       from wanted join clients on clients.id = wanted.client
       left join client_secrets on client_secrets.client_id = clients.id""",
 )
@@ -291,6 +295,110 @@ REVOKE_TOKEN = Change(
     insert into revoked_tokens (token_id, grant_id, expires_at)
     select wanted.token, wanted.grant_id, wanted.expires_at from wanted where true
     on conflict (token_id) do nothing returning token_id as token""",
+)
+
+
+class ServiceRow(NamedTuple):
+    client_status: str
+    token_revoked: int
+
+
+SERVICE_TOKEN = Load(
+    "what a client's own token hangs on",
+    wanted={"client": "text", "token": "uuid"},
+    row=ServiceRow,
+    sql="""
+    select {ordinal}, clients.status,
+           (select count(*) from revoked_tokens where revoked_tokens.token_id = wanted.token)
+      from wanted join clients on clients.id = wanted.client""",
+)
+
+SPEND = Change(
+    "spent",
+    wanted={"mark_key": "bytea", "mark_use": "uuid", "mark_expires_at": "bigint"},
+    row=Done,
+    key="mark_use",
+    sql="""
+    insert into spent (key, use_id, expires_at)
+    select wanted.mark_key, wanted.mark_use, wanted.mark_expires_at from wanted where true order by wanted.mark_key
+    on conflict (key) do nothing returning use_id as mark_use""",
+)
+
+
+@functools.cache
+def once(change: Change[Any]) -> Gated:
+    """The change for a request that also spends a mark: of several requests with one mark one is heard."""
+    return Gated(SPEND, change)
+
+
+class KeySetRow(NamedTuple):
+    keys_json: str | None
+    fetched_at: int | None
+    fresh_until: int
+    tried_at: int
+    fetch_id: UUID | None
+
+
+KEY_SET = Load(
+    "keys fetched from a client",
+    wanted={"client": "text"},
+    row=KeySetRow,
+    sql="""
+    select {ordinal}, client_key_sets.keys_json, client_key_sets.fetched_at, client_key_sets.fresh_until,
+           client_key_sets.tried_at, client_key_sets.fetch_id
+      from wanted join client_key_sets on client_key_sets.client_id = wanted.client""",
+)
+
+CLAIM_FETCH = Change(
+    "fetch of keys begun",
+    wanted={
+        "client": "text",
+        "uri": "text",
+        "attempt": "uuid",
+        "at": "bigint",
+        "tried": "bigint",
+        "searched": "bigint",
+    },
+    row=Done,
+    sql="""
+    update client_key_sets
+       set tried_at = wanted.at, fetch_id = wanted.attempt,
+           searched_at = case when wanted.searched is null then client_key_sets.searched_at else wanted.at end
+      from wanted
+     where client_key_sets.client_id = wanted.client and client_key_sets.uri = wanted.uri
+       and (client_key_sets.fetch_id is null or client_key_sets.tried_at <= wanted.tried)
+       and (wanted.searched is not null or client_key_sets.tried_at <= wanted.tried)
+       and (wanted.searched is null or client_key_sets.searched_at <= wanted.searched)
+    returning {ordinal}""",
+)
+
+KEEP_KEYS = Change(
+    "keys of a client fetched",
+    wanted={
+        "client": "text",
+        "attempt": "uuid",
+        "keys": "text",
+        "at": "bigint",
+        "fresh_until": "bigint",
+        "result": "text",
+    },
+    row=Done,
+    sql="""
+    update client_key_sets
+       set keys_json = wanted.keys, fetched_at = wanted.at, fresh_until = wanted.fresh_until, fetch_id = null,
+           result = wanted.result
+      from wanted where client_key_sets.client_id = wanted.client and client_key_sets.fetch_id = wanted.attempt
+    returning {ordinal}""",
+)
+
+GIVE_UP_FETCH = Change(
+    "fetch of keys failed",
+    wanted={"client": "text", "attempt": "uuid", "result": "text"},
+    row=Done,
+    sql="""
+    update client_key_sets set fetch_id = null, result = wanted.result
+      from wanted where client_key_sets.client_id = wanted.client and client_key_sets.fetch_id = wanted.attempt
+    returning {ordinal}""",
 )
 
 

@@ -75,6 +75,36 @@ def open_access(vault: Vault, token: str) -> AccessToken | None:
     return AccessToken(grant_id, token_id, int.from_bytes(facts[32:40], "big"), facts[40:].decode())
 
 
+@dataclass(frozen=True, slots=True)
+class ServiceToken:
+    """What a client's own access token says: the client, its own id, its end and its scope. It has no grant."""
+
+    client_id: str
+    token_id: UUID
+    expires_at: int
+    scope: str
+
+
+def seal_service(vault: Vault, client_id: str, expires_at: int, scope: str) -> str:
+    """An opaque access token of a client itself. Another key than a person's token: neither passes for the other."""
+    facts = uuid4().bytes + expires_at.to_bytes(8, "big") + f"{client_id}\0{scope}".encode()
+    nonce = secrets.token_bytes(12)
+    return b64(nonce + AESGCM(vault.derive("service token")).encrypt(nonce, facts, b"service"))
+
+
+def open_service(vault: Vault, token: str) -> ServiceToken | None:
+    """The facts of a client's own token that this server sealed, expired or not; None for anything else."""
+    raw = _unb64(token)
+    if raw is None or len(raw) < 12 + 24 + 16:
+        return None
+    try:
+        facts = AESGCM(vault.derive("service token")).decrypt(raw[:12], raw[12:], b"service")
+    except InvalidTag:
+        return None
+    client_id, _, scope = facts[24:].decode().partition("\0")
+    return ServiceToken(client_id, UUID(bytes=facts[:16]), int.from_bytes(facts[16:24], "big"), scope)
+
+
 def seal_refresh(vault: Vault, grant_id: UUID, generation: int) -> str:
     """The refresh token of one generation. It is always the same text, so a repeated parent gets the same child
     (security.md section 3.2) though nothing of it is stored; AES-SIV makes it unforgeable (RFC 5297)."""

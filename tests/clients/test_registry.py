@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,9 +15,10 @@ from clients.metadata import InvalidClientMetadata
 from clients.registry import Registered, WrongState
 from idp.context import Context
 from idp.errors import InvalidInput, NotFound
-from idp.models import Client, ClientSecret
+from idp.models import AuditRecord, Client, ClientSecret
 from idp.oidc import client, store
 from idp.oidc.client import RelyingParty
+from tests.support.assertions import es256_key
 from tests.support.context import events
 
 CALLBACK = "https://rp.example.test/cb"
@@ -134,6 +137,113 @@ def test_rotate_secret_without_overlap_ends_the_old_one_at_once(context: Context
     assert not seen_by_endpoints(context, db, made.client.id).check_client_secret(str(made.secret))
     with pytest.raises(InvalidInput):
         registry.rotate_secret(context, db, made.client.id, overlap_seconds=-1)
+
+
+def test_rotate_secret_keeps_the_old_one_for_a_week_and_tells_the_times(context: Context, db: Session) -> None:
+    made = create(context, db)
+    new = registry.rotate_secret(context, db, made.client.id)
+    shown = {row["last_four"]: row for row in registry.describe_secrets(db, made.client.id)}
+    assert shown[new[-4:]]["expires_at"] is None
+    left = shown[str(made.secret)[-4:]]["expires_at"] - context.now()
+    assert 7 * 86_400 - 60 < left <= 7 * 86_400
+    assert all(abs(row["created_at"] - context.now()) < 60 for row in shown.values())
+    for row in db.scalars(select(ClientSecret)):
+        assert len(row.hash) == 32
+        assert row.hash not in (new.encode(), str(made.secret).encode())
+    assert events(db).count("client:secret:rotated") == 1
+
+
+def rotate_at_once(context: Context, threads: int) -> None:
+    """S06: whoever is told a secret has one that works; the others are told of the conflict (409)."""
+    assert WrongState.status == 409
+    with context.database.session() as session:
+        made = create(context, session)
+    client_id, barrier = made.client.id, threading.Barrier(threads)
+
+    def rotate(_: int) -> str | None:
+        barrier.wait()
+        try:
+            with context.database.session() as session:
+                return registry.rotate_secret(context, session, client_id)
+        except WrongState:
+            return None
+
+    with ThreadPoolExecutor(threads) as pool:
+        told = [secret for secret in pool.map(rotate, range(threads)) if secret]
+    assert told
+    with context.database.session(write=False) as session:
+        party = seen_by_endpoints(context, session, client_id)
+        assert all(party.check_client_secret(secret) for secret in [str(made.secret), *told])
+        assert len(party.secret_hashes) == 1 + len(told)
+        forever = [row for row in registry.describe_secrets(session, client_id) if row["expires_at"] is None]
+        assert len(forever) == 1
+        assert registry.get(session, client_id).version == 1 + len(told)
+
+
+def test_s06_secret_rotated_by_several_at_once_loses_nothing(context: Context) -> None:
+    for _ in range(3):
+        rotate_at_once(context, 4)
+
+
+@pytest.mark.long
+def test_s06_secret_rotated_by_several_at_once_two_hundred_times_loses_nothing(context: Context) -> None:
+    for _ in range(200):
+        rotate_at_once(context, 4)
+
+
+def test_s06_redirect_uris_edited_by_two_from_one_version_keep_the_first(context: Context) -> None:
+    with context.database.session() as session:
+        made = create(context, session)
+    client_id, seen = made.client.id, registry.describe(made.client)
+    edits = [[CALLBACK, f"{CALLBACK}/{name}"] for name in ("a", "b")]
+    base = registry.metadata_of(made.client)
+    with context.database.session() as session:
+        registry.change(
+            context, session, client_id, metadata={**base, "redirect_uris": edits[0]}, version=seen["version"]
+        )
+    with context.database.session() as session, pytest.raises(WrongState, match="version 2, not 1"):
+        registry.change(
+            context, session, client_id, metadata={**base, "redirect_uris": edits[1]}, version=seen["version"]
+        )
+    with context.database.session(write=False) as session:
+        assert registry.describe(registry.get(session, client_id))["redirect_uris"] == edits[0]
+
+
+def test_client_that_signs_has_no_secret_and_may_change_its_keys(context: Context, db: Session) -> None:
+    keys = [{"keys": [es256_key(name).public]} for name in ("a", "b")]
+    made = create(context, db, token_endpoint_auth_method="private_key_jwt", jwks=keys[0])
+    assert made.secret is None
+    assert registry.describe_keys(db, made.client.id) == {}
+    metadata = {**registry.metadata_of(made.client), "jwks": keys[1]}
+    registry.change(context, db, made.client.id, metadata=metadata)
+    assert seen_by_endpoints(context, db, made.client.id).metadata["jwks"] == keys[1]
+    with pytest.raises(InvalidInput, match="no secret"):
+        registry.rotate_secret(context, db, made.client.id)
+    del metadata["jwks"]
+    registry.change(context, db, made.client.id, metadata={**metadata, "jwks_uri": "https://rp.example.test/jwks"})
+    assert registry.describe_keys(db, made.client.id)["uri"] == "https://rp.example.test/jwks"
+    registry.change(context, db, made.client.id, metadata={**metadata, "jwks": keys[0]})
+    assert registry.describe_keys(db, made.client.id) == {}
+
+
+def test_permission_is_recorded_shown_and_withdrawn(context: Context, db: Session) -> None:
+    client_id = create(context, db).client.id
+    assert not seen_by_endpoints(context, db, client_id).permissions
+    for permission in ("introspection", "token_endpoint_audience", "introspection"):
+        registry.permit(context, db, client_id, permission, " 文件  第 123456789 号 ")
+    assert seen_by_endpoints(context, db, client_id).permissions == {"introspection", "token_endpoint_audience"}
+    assert registry.permissions(db, client_id)["introspection"] == "文件 第 123456789 号"
+    registry.forbid(context, db, client_id, "introspection", "")
+    assert seen_by_endpoints(context, db, client_id).permissions == {"token_endpoint_audience"}
+    with pytest.raises(WrongState):
+        registry.forbid(context, db, client_id, "introspection", "")
+    for permission, reason in (("everything", "x"), ("introspection", " "), ("introspection", "x" * 501)):
+        with pytest.raises(InvalidInput):
+            registry.permit(context, db, client_id, permission, reason)
+    details = db.scalars(select(AuditRecord.detail).where(AuditRecord.event == "client:permission:granted")).all()
+    assert len(details) == 3
+    assert all("123456789" not in str(detail) for detail in details)
+    assert events(db).count("client:permission:withdrawn") == 1
 
 
 def test_suspend_and_resume_change_the_status_once(context: Context, db: Session) -> None:

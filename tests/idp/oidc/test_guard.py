@@ -6,7 +6,15 @@ import pytest
 
 from idp.errors import InvalidInput
 from idp.http.request import Request
-from idp.oidc.guard import BadCredentials, TwoAuthentications, check_parameters, client_credentials, require_form
+from idp.oidc.guard import (
+    ASSERTION_TYPE,
+    BadCredentials,
+    TwoAuthentications,
+    check_parameters,
+    client_assertion,
+    client_credentials,
+    require_form,
+)
 
 
 def basic(pair: bytes) -> Request:
@@ -69,3 +77,18 @@ def test_form_with_parameters_in_the_address_is_refused() -> None:
     headers = {"content-type": ["application/x-www-form-urlencoded"]}
     with pytest.raises(InvalidInput):
         require_form(Request(method="POST", path="/token", headers=headers, query=[("code", "x")]))
+
+
+def test_assertion_comes_alone_and_with_its_type() -> None:
+    bare = Request(method="POST", path="/token")
+    form = {"client_assertion": "a.b.c", "client_assertion_type": ASSERTION_TYPE}
+    assert client_assertion(bare, {"client_id": "c"}) is None
+    assert client_assertion(bare, form) == "a.b.c"
+    assert client_assertion(bare, {"client_assertion_type": ASSERTION_TYPE}) == ""
+    for faulty in ({"client_assertion": "a.b.c"}, {**form, "client_assertion_type": "jwt"}):
+        with pytest.raises(BadCredentials):
+            client_assertion(bare, faulty)
+    with pytest.raises(TwoAuthentications):
+        client_assertion(bare, {**form, "client_secret": "x"})
+    with pytest.raises(TwoAuthentications):
+        client_assertion(basic(b"me:x"), form)

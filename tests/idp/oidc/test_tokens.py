@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections import Counter
 from typing import Any
 from uuid import uuid4
 
@@ -74,3 +75,30 @@ def test_id_token_facts_are_overridden_by_nothing(context: Context) -> None:
     assert claims["acting_for"] == {"name": "x"}
     half = hashlib.sha256(b"token").digest()[:16]
     assert claims["at_hash"] == base64.urlsafe_b64encode(half).rstrip(b"=").decode()
+
+
+def test_service_token_says_what_was_sealed_and_passes_for_nothing_else() -> None:
+    token = tokens.seal_service(VAULT, "c1", 1_800_000_000, "gjj:read gjj:write")
+    found = tokens.open_service(VAULT, token)
+    assert found is not None
+    assert (found.client_id, found.expires_at, found.scope) == ("c1", 1_800_000_000, "gjj:read gjj:write")
+    assert tokens.open_access(VAULT, token) is None
+    assert tokens.open_refresh(VAULT, token) is None
+    assert tokens.open_service(OTHER, token) is None
+    assert tokens.open_service(VAULT, tokens.seal_access(VAULT, GRANT, 1, "openid")[0]) is None
+    assert tokens.open_service(VAULT, token[:-4]) is None
+    bare = tokens.open_service(VAULT, tokens.seal_service(VAULT, "c1", 1, ""))
+    assert bare is not None
+    assert bare.scope == ""
+
+
+def test_d06_codes_are_long_unlike_and_flat() -> None:
+    """10,000 codes: 256 bits each, no common beginning, every sign as often as every other (chi-square)."""
+    codes = [tokens.new_code() for _ in range(10_000)]
+    assert len(set(codes)) == 10_000
+    assert all(len(code) >= 22 and code.isascii() for code in codes)
+    assert len({code[0] for code in codes}) == 64
+    assert len({code[:4] for code in codes}) > 9_900
+    counts = Counter("".join(code[:-1] for code in codes))  # the last sign carries fewer bits
+    expected = sum(counts.values()) / 64
+    assert sum((seen - expected) ** 2 / expected for seen in counts.values()) < 130  # 63 degrees: p about 1e-6
