@@ -13,6 +13,7 @@ from idp.http.request import Request
 from idp.http.response import SESSION_COOKIE, redirect, set_cookie
 from idp.models import Account
 from idp.oidc.interaction import Interaction, begin_for
+from idp.pages.devices import describe_device
 from idp.pages.values import LoginPage
 from idp.pages.visitor import Visitor, meet, next_step, requester, save
 
@@ -37,8 +38,10 @@ def post_login(context: Context, request: Request, db: Session) -> Response:
     account, right = _authenticate(context, typed, request.value("password"))
     if account is None or not right:
         known = account.id if account else None
+        detail = {"method": "password", "device": describe_device(context.user_agent)}
+        client = visitor.asked.client_id if visitor.asked and known else None
         audit.record(
-            context, db, "session:login:refused", account=known, result="refused", detail={"method": "password"}
+            context, db, "session:login:refused", account=known, client=client, result="refused", detail=detail
         )
         return _show(visitor, db, kind=kind, identifier=typed, organization=organization, error="login_failed")
     return _start(visitor, db, account, organization if kind == "org" else "")
@@ -67,8 +70,9 @@ def _start(visitor: Visitor, db: Session, account: Account, organization: str) -
         return _show(visitor, db, kind="person", identifier="", error="login_failed")
     current = visitor.signed_in(db)
     proof = sessions.Proof(method.level, method.amr)
-    session, handle = sessions.start(context, db, account, proof, replacing=current[0] if current else None)
     asked = visitor.asked
+    client, replacing = asked.client_id if asked else None, current[0] if current else None
+    session, handle = sessions.start(context, db, account, proof, replacing=replacing, client=client)
     if asked is not None:
         begin_for(asked, session.id)
         asked.authenticated = True

@@ -25,6 +25,7 @@ from idp.pages.values import Requester
 from idp.pages.view import View, pick_locale
 
 # Display choices carry no authority, so their cookies have plain names that a kiosk's image may preset.
+KEPT = ("interaction", "kind", "session", "client", "before")  # of a page's address when language or print changes
 CARE, LANG, THEME = "yimen_care", "yimen_lang", "yimen_theme"
 
 
@@ -84,7 +85,7 @@ class Visitor:
     @property
     def here(self) -> str:
         """Where this page is, for the way back after changing language or print."""
-        kept = [(name, value) for name, value in self.request.query if name in ("interaction", "kind", "session")]
+        kept = [(name, value) for name, value in self.request.query if name in KEPT]
         if self.request.method == "POST" and self.asked:
             kept = [("interaction", self.asked.id)]
         query = "&".join(f"{name}={value}" for name, value in kept if value.replace("-", "").replace("_", "").isalnum())
