@@ -60,7 +60,7 @@ def _show(visitor: Visitor, asked: Interaction, db: Session, account: Account, *
         can_switch=asked.acting_chosen,
         items=_items(context, db, account, asked, more),
         kept=offer.kept,
-        changes=[TermsChange(what=one.what, before=one.before, after=one.after) for one in offer.changes],
+        changes=[_told(one) for one in offer.changes],
         since=offer.since,
         version=offer.terms.version.hex(),
         again=again,
@@ -68,6 +68,16 @@ def _show(visitor: Visitor, asked: Interaction, db: Session, account: Account, *
         return_host=urlsplit(asked.redirect_uri).netloc or urlsplit(asked.redirect_uri).scheme,
     )
     return visitor.show("consent.html", status=409 if again else 200, leads_to_client=True, page=page)
+
+
+def _told(change: Changed) -> TermsChange:
+    """A registered value that appears or goes is told in other words than one that changes."""
+    what = change.what
+    if what in terms.SHOWN and not change.after:
+        what += "_gone"
+    elif what == "purpose" and not change.before:
+        what += "_new"
+    return TermsChange(what=what, before=change.before, after=change.after)
 
 
 def post_consent(context: Context, request: Request, db: Session) -> Response:

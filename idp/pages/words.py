@@ -124,13 +124,16 @@ SCOPES: Mapping[str, Words] = {
 TERMS: Mapping[str, str] = {
     "client_name": N_("系统名称由“%(before)s”改为“%(after)s”"),
     "purpose": N_("用途由“%(before)s”改为“%(after)s”"),
+    "purpose_new": N_("写明了用途：%(after)s"),
+    "purpose_gone": N_("不再写明用途"),
     "policy_uri": N_("隐私政策改为 %(after)s"),
+    "policy_uri_gone": N_("不再提供隐私政策的网址"),
     "tos_uri": N_("服务条款改为 %(after)s"),
+    "tos_uri_gone": N_("不再提供服务条款的网址"),
     "text": N_("本页的说明有更新"),
     "scope": N_("新增一项信息：%(after)s"),
     "wider": N_("这项信息的内容比以前多：%(after)s"),
 }
-NOTHING = N_("无")
 ROLES: Mapping[str, str] = {
     "legal_representative": N_("法定代表人"),
     "administrator": N_("管理员"),
@@ -145,6 +148,7 @@ ACTS: Mapping[str, str] = {
     "account:person:unlocked": N_("账户已恢复"),
     "account:password:set": N_("设置密码"),
 }
+COUNTER_ACT = N_("窗口办理")
 # authentication methods (RFC 8176, and what refused attempts name)
 METHODS: Mapping[str, str] = {
     "pwd": N_("密码"),

@@ -227,9 +227,10 @@ PAGES: dict[str, Shown] = {
         items=[ConsentItem(scope="profile", value="张*例"), ConsentItem(scope="phone", value="138****0000", more=True)],
         changes=[
             TermsChange(what="client_name", before="示例市公积金中心", after=FUND.name),
-            TermsChange(what="purpose", before="", after="办理住房公积金提取"),
+            TermsChange(what="purpose_new", after="办理住房公积金提取"),
+            TermsChange(what="purpose", before="办理住房公积金", after="办理住房公积金提取"),
             TermsChange(what="policy_uri", before="", after="https://gjj.example.gov.cn/privacy-2027-for-all-people"),
-            TermsChange(what="tos_uri", before="https://gjj.example.gov.cn/terms", after=""),
+            TermsChange(what="tos_uri_gone", before="https://gjj.example.gov.cn/terms"),
             TermsChange(what="text"),
             TermsChange(what="scope", after="phone"),
             TermsChange(what="wider", after="profile"),
