@@ -85,7 +85,7 @@ def text_of(db: Session, version: bytes | None) -> str | None:
 def record(context: Context, db: Session, account_id: UUID, client_id: str, agreed: Agreed) -> Agreement:
     """Remember an agreement with the terms that were agreed. It replaces the one before, which stays as a row."""
     now = context.now()
-    db.execute(select(Account.id).where(Account.id == account_id).with_for_update())  # one agreement at a time
+    _one_at_a_time(db, account_id)
     _keep_text(db, agreed, now)
     replaced = (
         update(Agreement)
@@ -122,6 +122,11 @@ def record(context: Context, db: Session, account_id: UUID, client_id: str, agre
     return agreement
 
 
+def _one_at_a_time(db: Session, account_id: UUID) -> None:
+    """A withdrawal that met an agreement halfway would see the old rows and leave the new ones open."""
+    db.execute(select(Account.id).where(Account.id == account_id).with_for_update())
+
+
 def _keep_text(db: Session, agreed: Agreed, now: int) -> None:
     values = {"version": agreed.version, "document": agreed.document, "created_at": now}
     db.execute(insert_into(db, ConsentText.__table__).values(**values).on_conflict_do_nothing())
@@ -132,6 +137,7 @@ def withdraw(context: Context, db: Session, account_id: UUID, client_id: str) ->
 
     Codes, refresh families and access tokens are dead with their grants. False when there was nothing to end.
     """
+    _one_at_a_time(db, account_id)
     now = context.now()
     record_values = audit.values(context, "consent:scope:withdrawn", account=account_id, client=client_id)
     grants = {"granted_by": account_id, "granted_to": client_id, "grants_end": now}

@@ -92,7 +92,9 @@ def _name(context: Context, db: Session, account: Account) -> str:
 def _rows(visitor: Visitor, db: Session, account: Account) -> list[PermissionRow]:
     """What is in force, and what gives something though its consent has ended; the last used first."""
     now, uses = visitor.context.now(), _uses(db, account.id, visitor.context.now())
-    given = db.scalars(select(Consent).where(Consent.account_id == account.id).limit(LIMIT)).all()
+    given = db.scalars(
+        select(Consent).where(Consent.account_id == account.id).order_by(Consent.granted_at.desc()).limit(LIMIT)
+    ).all()
     capacities = _capacities(visitor.context, db, account.id)
     rows = []
     for consent in given:

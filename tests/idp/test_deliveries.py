@@ -1,14 +1,19 @@
 """Deliveries: fair between clients, at least once, given up in time, and in the operators' hands."""
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import select, update
 
+from admin.deliveries import deliveries as delivery_commands
 from clients import registry
 from idp import deliveries, sessions
 from idp.context import Context
@@ -325,23 +330,40 @@ def test_cancel_is_final_even_while_it_is_being_sent(context: Context, network: 
         assert "17412345678" not in str(told)
 
 
-def test_commands_print_json_or_a_table(context: Context, network: Network, stores: dict[str, str]) -> None:
-    from tests.support.servers import YimenServer
-
+def test_commands_print_json_or_a_table(context: Context, network: Network) -> None:
     client_id = notices(context, "wrong", 2)
     send(context)
     network.hosts["wrong"] = 200
-    server = YimenServer(stores)
-    listed = server.cli("deliveries", "list", "--state", "given_up", "--json")["deliveries"]
+    opener = partial(nullcontext, dataclasses.replace(context, actor="command"))
+
+    def call(*arguments: str, status: int = 0) -> Any:
+        done = CliRunner().invoke(delivery_commands, arguments, obj=opener)
+        assert done.exit_code == status, done.output
+        return done.stdout if "--table" in arguments else json.loads(done.stdout)
+
+    listed = call("list", "--state", "given_up", "--json")["deliveries"]
     assert [row["client_id"] for row in listed] == [client_id] * 2
-    shown = server.cli("deliveries", "show", listed[0]["delivery"])
+    name = listed[0]["delivery"]
+    shown = call("show", name)
     assert (shown["state"], shown["error_class"], shown["attempts"]) == ("given_up", "status_4xx", 1)
-    assert server.cli("deliveries", "clients")["clients"][0]["given_up"] == 2
-    assert server.cli("deliveries", "retry", listed[0]["delivery"])["state"] == "waiting"
-    assert server.cli("deliveries", "cancel", listed[0]["delivery"], "--reason", "x")["state"] == "given_up"
-    assert server.cli("deliveries", "retry", "--client", client_id)["retried"] == 1
-    assert server.cli("deliveries", "retry", status=1)["error"] == "invalid_request"
-    assert server.cli("deliveries", "show", str(uuid4()), status=1)["error"] == "not_found"
+    assert call("clients")["clients"][0]["given_up"] == 2
+    head, first, more = call("list", "--limit", "1", "--table").splitlines()
+    assert head.split()[:3] == ["delivery", "client_id", "state"]
+    assert first.split()[1:3] == [client_id, "given_up"]
+    assert call("list", "--before", more.rpartition(" ")[2])["next"] is None
+    assert client_id in call("clients", "--table")
+    assert call("retry", name)["state"] == "waiting"
+    assert call("cancel", name, "--reason", "x")["state"] == "given_up"
+    assert call("retry", "--client", client_id)["retried"] == 1
+    assert call("retry", status=1)["error"] == "invalid_request"
+    assert call("show", str(uuid4()), status=1)["error"] == "not_found"
     with context.database.session(write=False) as db:
         actors = db.scalars(select(AuditRecord.actor).where(AuditRecord.event.like("delivery:%"))).all()
     assert set(actors) == {"command"}
+
+
+@pytest.mark.parametrize("command", ["list", "clients", "show", "retry", "cancel"])
+def test_help_of_each_command_tells_what_it_does(command: str) -> None:
+    done = CliRunner().invoke(delivery_commands, [command, "--help"])
+    assert done.exit_code == 0
+    assert len(done.output.splitlines()) > 5
