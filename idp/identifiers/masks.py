@@ -50,7 +50,7 @@ def mask_name_own(name: str) -> str:
     return name[0] + "*" * (len(name) - 2) + name[-1] if len(name) > 1 else "*" * len(name)
 
 
-def mask_address(address: str) -> str:
+def coarse_address(address: str) -> str:
     """A network address for the person whose sign-in it was: the network, as coarse as a provider's district.
 
     `198.51.*.*`, `2001:db8:85a3:*`; "" for anything that is no address.

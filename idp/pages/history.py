@@ -90,7 +90,7 @@ def _rows(visitor: Visitor, db: Session, records: list[AuditRecord], current: UU
                 methods=str(detail.get("amr") or detail.get("method") or "").split(),
                 client=_client(visitor, db, record.client_id, names),
                 device=str(detail.get("device") or describe_device(agents.get(session, ""))),
-                address=identifiers.mask_address(record.address),
+                address=identifiers.coarse_address(record.address),
                 by_staff=record.channel == "counter" or record.actor == "command",
                 current=session == str(current) and record.event == "session:login:started",
                 count=len(alike),

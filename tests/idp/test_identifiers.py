@@ -462,5 +462,5 @@ def test_mask_keeps_what_the_audience_may_see(mask, text, masked):
         ("198.51.100.7, 10.0.0.1", ""),
     ],
 )
-def test_mask_address_keeps_the_network(address, masked):
-    assert identifiers.mask_address(address) == masked
+def test_coarse_address_keeps_the_network(address, masked):
+    assert identifiers.coarse_address(address) == masked
