@@ -59,9 +59,11 @@ WITHDRAW = Change(
     row=Done,
     then=(END_AGREEMENT, REVOKE_GRANTS, audit.RECORD),
     sql="""
-    update consents set withdrawn_at = wanted.at, expires_at = wanted.at from wanted
+    update consents set expires_at = wanted.at,
+           withdrawn_at = case when consents.granted_at > wanted.at then consents.granted_at else wanted.at end
+      from wanted
      where consents.account_id = wanted.account and consents.client_id = wanted.client
-       and consents.withdrawn_at is null
+       and (consents.withdrawn_at is null or consents.withdrawn_at < consents.granted_at)
     returning {ordinal}""",
 )
 
@@ -71,9 +73,14 @@ def find(db: Session, account_id: UUID, client_id: str) -> Consent | None:
     return db.scalar(select(Consent).where(Consent.account_id == account_id, Consent.client_id == client_id))
 
 
+def is_withdrawn(consent: Consent) -> bool:
+    """Whether the last word was a withdrawal; an agreement through the version before leaves `withdrawn_at` alone."""
+    return consent.withdrawn_at is not None and consent.withdrawn_at >= consent.granted_at
+
+
 def in_force(consent: Consent | None, now: int) -> bool:
     """Whether a consent was given, has not been withdrawn and has not expired."""
-    return consent is not None and consent.withdrawn_at is None and consent.expires_at > now
+    return consent is not None and not is_withdrawn(consent) and consent.expires_at > now
 
 
 def text_of(db: Session, version: bytes | None) -> str | None:

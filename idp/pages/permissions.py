@@ -71,7 +71,7 @@ def post_withdraw(context: Context, request: Request, db: Session) -> Response:
         return redirect(context.url("/login"))
     account, client_id = signed_in[1], request.value("client")
     earlier = consents.find(db, account.id, client_id)
-    if earlier is None or earlier.withdrawn_at is None:
+    if earlier is None or not consents.is_withdrawn(earlier):
         _own(visitor, db, account, client_id)
     consents.withdraw(context, db, account.id, client_id)
     return redirect(context.url(f"{PATH}?client={client_id}"))
@@ -179,7 +179,7 @@ def _withdrawn(visitor: Visitor, db: Session, account: Account, living: set[str]
     """The name of the client that the address names, when this person has taken its permission back."""
     client_id = visitor.request_value("client")
     earlier = consents.find(db, account.id, client_id) if client_id and client_id not in living else None
-    if earlier is None or earlier.withdrawn_at is None:
+    if earlier is None or not consents.is_withdrawn(earlier):
         return ""
     party = find_client(visitor.context, db, client_id)
     return party.name(visitor.locale) if party else client_id

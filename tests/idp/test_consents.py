@@ -6,7 +6,7 @@ import threading
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from clients import registry
@@ -175,11 +175,24 @@ def test_withdraw_by_twenty_at_once_is_recorded_once(context: Context, pair: tup
         assert events(db).count("consent:scope:withdrawn") == 1
 
 
-def test_withdrawn_consent_has_expired_for_the_version_before(context: Context, pair: tuple[UUID, str]) -> None:
-    """The version before reads only `expires_at`, and its own agreements leave the new columns as they are."""
+def test_version_before_reads_a_withdrawal_and_its_own_agreements_count(
+    stores: dict[str, str], context: Context, pair: tuple[UUID, str]
+) -> None:
+    """While it serves beside this one it knows `scope`, `granted_at` and `expires_at` only."""
     with context.database.session() as db:
         consents.record(context, db, *pair, agreed())
         consents.withdraw(context, db, *pair)
-        consent = db.scalars(select(Consent)).one()
-        db.refresh(consent)
-        assert consent.expires_at <= context.now()
+        account = db.get(Account, pair[0])
+        assert account is not None
+        assert db.scalars(select(Consent.expires_at)).one() <= context.now()
+    later = context.now() + 1
+    with context.database.session() as db:
+        values = {"scope": "openid", "granted_at": later, "expires_at": later + 999}
+        db.execute(update(Consent).values(**values))
+        grant_id = new_grant(context, db, account, pair[1]).id
+    asyncio.run(check_late(stores["YIMEN_DATABASE_URL"], pair, grant_id, dead=False))
+    with context.database.session() as db:
+        assert consents.in_force(consents.find(db, *pair), context.now())
+        assert consents.withdraw(context, db, *pair), "though the clock of the other worker was a second ahead"
+    with context.database.session() as db:
+        assert not consents.in_force(consents.find(db, *pair), context.now())
