@@ -23,6 +23,7 @@ from starlette.applications import Starlette
 
 from admin import doctor
 from admin.commands import COMMANDS, print_json, refusals
+from admin.deliveries import deliveries as delivery_commands
 from admin.demo import running_demo
 from idp import deliveries, keys, lockout, logs, messages, metrics, sessions, tracing
 from idp.authn import password
@@ -270,7 +271,7 @@ def cli(ctx: click.Context) -> None:
     logs.configure("INFO" if ctx.invoked_subcommand == "run" else "WARNING")
 
 
-for command in COMMANDS:
+for command in (*COMMANDS, delivery_commands):
     cli.add_command(command)
 
 

@@ -90,7 +90,8 @@ def _ephemeral(context: Context) -> Finding:
 
 def _deliveries(context: Context) -> Finding:
     with context.database.session(write=False) as session:
-        failed = session.scalar(select(func.count()).where(Delivery.state == "failed").select_from(Delivery))
+        lost = (Delivery.state == "failed") & Delivery.error_class.is_distinct_from("cancelled")
+        failed = session.scalar(select(func.count()).where(lost).select_from(Delivery))
     if failed:
         return Finding("deliveries", "warning", f"{failed} notices never arrived")
     return Finding("deliveries", "ok", "none failed")

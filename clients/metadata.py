@@ -19,7 +19,7 @@ from idp.outgoing import OutgoingFailed, OutgoingRefused
 NAME_LIMIT, TEXT_LIMIT, URI_LIMIT, LIST_LIMIT = 100, 500, 2_000, 100
 JWKS_LIMIT = 65_536
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
-SHOWN = ("client_name", "client_uri", "policy_uri", "tos_uri", "logo_uri")  # may carry a language tag
+SHOWN = ("client_name", "purpose", "client_uri", "policy_uri", "tos_uri", "logo_uri")  # may carry a language tag
 ASSIGNED = ("client_id", "client_secret", "client_id_issued_at", "client_secret_expires_at")
 LATER = {"sector_identifier_uri": "register redirect URIs of one host, or subject_type public"}
 KEY_MEMBERS = ("jwks", "jwks_uri", "token_endpoint_auth_signing_alg")
@@ -329,6 +329,7 @@ def _check_redirect(member: str, uri: str, native: bool) -> None:
 
 _CHECKS: Mapping[str, Callable[[str, Any], object]] = {
     "client_name": _name,
+    "purpose": _name,  # of asking for people's data, in one sentence; no registered name exists for it
     "redirect_uris": _texts,
     "post_logout_redirect_uris": _texts,
     "backchannel_logout_uri": _called,

@@ -365,7 +365,10 @@ class Spent(Base):
 
 
 class Consent(Base):
-    """What a person agreed that a client may know, until withdrawn; one living row for each pair and capacity."""
+    """What a person agreed that a client may know, until withdrawn; one row for each pair, read on the hot path.
+
+    `version` names the terms that were shown (`ConsentText`), NULL for an agreement older than those records.
+    """
 
     __tablename__ = "consents"
     __table_args__ = (UniqueConstraint("account_id", "client_id"),)
@@ -375,6 +378,47 @@ class Consent(Base):
     scope: Mapped[str]
     granted_at: Mapped[int]
     expires_at: Mapped[int]
+    version: Mapped[bytes | None]
+    withdrawn_at: Mapped[int | None]
+
+
+class ConsentText(Base):
+    """Terms that somebody was shown, once for all who were shown the same; `version` is the SHA-256 of `document`."""
+
+    __tablename__ = "consent_texts"
+    version: Mapped[bytes] = mapped_column(primary_key=True)
+    document: Mapped[str]
+    created_at: Mapped[int]
+
+
+class Agreement(Base):
+    """One act of consent, kept as evidence after its end (PIPL articles 14 and 15): what was shown, when it ended."""
+
+    __tablename__ = "agreements"
+    __table_args__ = (
+        Index(
+            "uq_agreements_open",
+            "account_id",
+            "client_id",
+            unique=True,
+            sqlite_where=text("ended_at is null"),
+            postgresql_where=text("ended_at is null"),
+        ),
+        Index("ix_agreements_account_id", "account_id", "granted_at"),
+        _one_of("end_reason", "withdrawn", "replaced"),
+    )
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    account_id: Mapped[UUID] = mapped_column(ForeignKey("accounts.id"))
+    client_id: Mapped[str] = mapped_column(ForeignKey("clients.id"), index=True)
+    version: Mapped[bytes] = mapped_column(ForeignKey("consent_texts.version"))
+    scope: Mapped[str]
+    locale: Mapped[str]  # in which language it was shown
+    channel: Mapped[str]
+    mandate_id: Mapped[UUID | None] = mapped_column(ForeignKey("mandates.id"))
+    granted_at: Mapped[int]
+    expires_at: Mapped[int]
+    ended_at: Mapped[int | None]
+    end_reason: Mapped[str | None]
 
 
 class Delivery(Base):
@@ -384,6 +428,7 @@ class Delivery(Base):
     __table_args__ = (
         _one_of("state", "waiting", "done", "failed"),
         Index("ix_deliveries_due", "state", "next_at"),
+        Index("ix_deliveries_lane", "state", "client_id", "next_at"),
     )
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     kind: Mapped[str]
@@ -395,7 +440,20 @@ class Delivery(Base):
     attempts: Mapped[int] = mapped_column(default=0)
     next_at: Mapped[int]
     last_result: Mapped[str | None]
+    error_class: Mapped[str | None]  # of the last attempt, NULL when it arrived
+    leased_until: Mapped[int | None]  # a worker is sending it
+    give_up_at: Mapped[int | None]
     created_at: Mapped[int]
+    updated_at: Mapped[int]
+
+
+class DeliveryLane(Base):
+    """The way to one relying party: how often in a row it did not answer, and until when nothing is sent to it."""
+
+    __tablename__ = "delivery_lanes"
+    client_id: Mapped[str] = mapped_column(ForeignKey("clients.id"), primary_key=True)
+    failures: Mapped[int] = mapped_column(default=0)
+    paused_until: Mapped[int] = mapped_column(default=0)
     updated_at: Mapped[int]
 
 

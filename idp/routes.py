@@ -17,8 +17,10 @@ from idp.oidc.metadata import ENDPOINTS, get_metadata
 from idp.pages.account import get_account, get_sessions, post_sessions
 from idp.pages.acting import get_acting, post_acting
 from idp.pages.consent import get_consent, post_consent
+from idp.pages.history import get_history
 from idp.pages.login import get_login, post_login
 from idp.pages.logout import get_logged_out, get_logout, post_logout
+from idp.pages.permissions import get_permissions, get_withdraw, post_withdraw
 from idp.pages.prefs import post_prefs
 from idp.pages.visitor import view_of
 
@@ -72,6 +74,9 @@ ROUTES: list[Route] = [
     page("/acting", GET=get_acting, POST=post_acting),
     page("/consent", GET=get_consent, POST=post_consent),
     page("/account", GET=get_account),
+    page("/account/permissions", GET=get_permissions),
+    page("/account/permissions/withdraw", GET=get_withdraw, POST=post_withdraw),
+    page("/account/history", GET=get_history),
     page("/account/sessions", GET=get_sessions, POST=post_sessions),
     page("/prefs", POST=post_prefs),
     page("/", GET=get_start),

@@ -48,9 +48,15 @@ def is_live(session: Timed, now: int) -> bool:
 
 
 def start(
-    context: Context, db: Session, account: Account, proof: Proof, *, replacing: SignOn | None = None
+    context: Context,
+    db: Session,
+    account: Account,
+    proof: Proof,
+    *,
+    replacing: SignOn | None = None,
+    client: str | None = None,
 ) -> tuple[SignOn, str]:
-    """Sign a person in: the session and the value of its cookie, which is always new.
+    """Sign a person in: the session and the value of its cookie, which is always new. `client` is who asked for it.
 
     A session of the same person in the same browser goes on under the new handle, so that its clients stay known;
     another person's ends first.
@@ -71,7 +77,7 @@ def start(
     session.last_seen_at, session.expires_at = now, now + ABSOLUTE_SECONDS
     db.flush()
     detail = {"session": str(session.id), "amr": session.amr, "level": level}
-    audit.record(context, db, "session:login:started", account=account.id, detail=detail)
+    audit.record(context, db, "session:login:started", account=account.id, client=client, detail=detail)
     return session, handle
 
 

@@ -10,6 +10,7 @@ from idp.identifiers.documents import (
     check_tw_permit,
 )
 from idp.identifiers.masks import (
+    coarse_address,
     mask_name,
     mask_name_own,
     mask_number,
@@ -37,6 +38,7 @@ __all__ = [
     "check_reg_no",
     "check_tw_permit",
     "check_uscc",
+    "coarse_address",
     "mask_name",
     "mask_name_own",
     "mask_number",

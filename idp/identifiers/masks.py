@@ -1,5 +1,7 @@
 """Masks by audience: other people and logs, counter staff before verification, the person's own pages."""
 
+from ipaddress import IPv4Address, ip_address
+
 
 def _mask(text: str, head: int, tail: int, hidden: int) -> str:
     """Keep `head` and `tail` signs where at least `hidden` signs stay covered, else fewer, else none."""
@@ -46,3 +48,19 @@ def mask_name(name: str) -> str:
 def mask_name_own(name: str) -> str:
     """For the person: first and last sign; nothing of a name of one sign."""
     return name[0] + "*" * (len(name) - 2) + name[-1] if len(name) > 1 else "*" * len(name)
+
+
+def coarse_address(address: str) -> str:
+    """A network address for the person whose sign-in it was: the network, as coarse as a provider's district.
+
+    `198.51.*.*`, `2001:db8:85a3:*`; "" for anything that is no address.
+    """
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return ""
+    if isinstance(found, IPv4Address):
+        first, second, *_ = str(found).split(".")
+        return f"{first}.{second}.*.*"
+    groups = found.exploded.split(":")[:3]
+    return ":".join(f"{int(group, 16):x}" for group in groups) + ":*"

@@ -15,7 +15,7 @@ from idp.context import Context
 from idp.errors import InteractionExpired, Unavailable, YimenError
 from idp.http.request import Request
 from idp.http.response import BROWSER_COOKIE, SESSION_COOKIE, new_browser, redirect, set_cookie
-from idp.oidc import grants, guard, interaction, profiles, requested, store, tokens
+from idp.oidc import grants, guard, interaction, profiles, requested, store, terms, tokens
 from idp.oidc.client import RelyingParty
 from idp.oidc.endpoints import load_client
 from idp.oidc.form_post import can_take, form_post
@@ -215,6 +215,7 @@ async def _facts(context: Context, party: RelyingParty, asked: Interaction, sess
         session=session,
         subject=tokens.subject(context.vault, party, session.account_id),
         consent=consent,
+        terms_hold=consent is None or terms.hold(party, consent.scope, consent.version),
         mandates=[row.id for row in mandates],
         last_mandate=(last[0].mandate_id,) if last else None,
         now=now,

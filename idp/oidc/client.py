@@ -48,11 +48,13 @@ class RelyingParty:
         return str(self.metadata.get("id_token_signed_response_alg", "RS256"))
 
     def name(self, locale: str) -> str:
-        """client_name in the language asked for, else the one without a language (OIDC Registration 2.1)."""
-        for member in (f"client_name#{locale}", f"client_name#{locale[:2]}", "client_name"):
-            if self.metadata.get(member):
-                return str(self.metadata[member])
-        return self.client_id
+        """client_name in the language asked for; the client_id when there is none."""
+        return self.shown("client_name", locale) or self.client_id
+
+    def shown(self, member: str, locale: str) -> str:
+        """A text for people in the language asked for, else the one without a language (OIDC Registration 2.1)."""
+        tagged = (f"{member}#{locale}", f"{member}#{locale[:2]}", member)
+        return next((str(self.metadata[name]) for name in tagged if self.metadata.get(name)), "")
 
     # --- what Authlib asks (its ClientMixin)
 

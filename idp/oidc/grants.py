@@ -36,9 +36,11 @@ class Credential:
 
 
 def in_force(row: GrantRow, acting: ActingRow | None) -> bool:
-    """Whether a grant may still give anything: not revoked, account and client active, session or offline, and the
-    mandate that it was given under (`acting`, loaded now) still in force."""
-    if row.revoked_at is not None or row.account_status != "active" or row.client_status != "active":
+    """Whether a grant may still give anything: not revoked, account and client active, consent not withdrawn, session
+    or offline, and the mandate that it was given under (`acting`, loaded now) still in force."""
+    if row.revoked_at is not None or row.consent_withdrawn_at is not None:
+        return False
+    if row.account_status != "active" or row.client_status != "active":
         return False
     if row.mandate_id is not None and acting is None:
         return False

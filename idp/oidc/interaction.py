@@ -94,6 +94,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     session: SessionRow | None  # a live one, of an active account
     subject: str | None  # `sub` of that account at this client
     consent: ConsentRow | None
+    terms_hold: bool = True  # what the consent was given to is what the client has registered now
     mandates: Sequence[UUID]  # in force for this account
     last_mandate: tuple[UUID | None] | None  # what was chosen at this client in this session, if anything
     now: int
@@ -190,7 +191,7 @@ def _must_ask(asked: Interaction, facts: Facts) -> bool:
     if "consent" in asked.prompt:
         return True
     remembered = facts.consent
-    if remembered is None or remembered.expires_at <= facts.now:
+    if remembered is None or remembered.expires_at <= facts.now or not facts.terms_hold:
         return True
     return not set(asked.consent_scope.split()) <= set(remembered.scope.split())
 

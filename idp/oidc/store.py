@@ -77,7 +77,8 @@ TOUCH = Change(
 
 class ConsentRow(NamedTuple):
     scope: str
-    expires_at: int
+    expires_at: int  # 0 once withdrawn
+    version: bytes | None = None  # of the terms that were shown
 
 
 CONSENT = Load(
@@ -85,7 +86,10 @@ CONSENT = Load(
     wanted={"account": "uuid", "client": "text"},
     row=ConsentRow,
     sql="""
-    select {ordinal}, consents.scope, consents.expires_at from wanted join consents
+    select {ordinal}, consents.scope,
+           case when consents.withdrawn_at >= consents.granted_at then 0 else consents.expires_at end,
+           consents.version
+      from wanted join consents
         on consents.account_id = wanted.account and consents.client_id = wanted.client""",
 )
 
@@ -158,7 +162,8 @@ ISSUE_CODE = Change(
                     where sessions.id = wanted.session_id and sessions.ended_at is null {share})
        and exists (select 1 from consents
                     where consents.account_id = wanted.account_id and consents.client_id = wanted.client_id
-                      and consents.expires_at > wanted.created_at {share})
+                      and consents.expires_at > wanted.created_at
+                      and (consents.withdrawn_at is null or consents.withdrawn_at < consents.granted_at) {share})
     returning id""",
 )
 
@@ -188,6 +193,7 @@ class GrantRow(NamedTuple):
     session_ended_at: int | None
     client_status: str
     token_revoked: int
+    consent_withdrawn_at: int | None = None  # a grant that was made beside a withdrawal is as dead as the others
 
 
 _GRANT_COLUMNS = """
@@ -198,14 +204,16 @@ _GRANT_COLUMNS = """
 _GRANT_JOINS = """
       join clients on clients.id = grants.client_id
       join accounts on accounts.id = grants.account_id
-      join sessions on sessions.id = grants.session_id"""
+      join sessions on sessions.id = grants.session_id
+      left join consents on consents.account_id = grants.account_id and consents.client_id = grants.client_id
+       and consents.withdrawn_at >= consents.granted_at"""
 
 GRANT_BY_CODE = Load(
     "grant by code",
     wanted={"code": "bytea"},
     row=GrantRow,
     sql=f"""
-    select {{ordinal}}, {_GRANT_COLUMNS}, 0
+    select {{ordinal}}, {_GRANT_COLUMNS}, 0, consents.withdrawn_at
       from wanted join grants on grants.code_hash = wanted.code {_GRANT_JOINS}""",
 )
 
@@ -215,7 +223,8 @@ GRANT_BY_TOKEN = Load(
     row=GrantRow,
     sql=f"""
     select {{ordinal}}, {_GRANT_COLUMNS},
-           (select count(*) from revoked_tokens where revoked_tokens.token_id = wanted.token)
+           (select count(*) from revoked_tokens where revoked_tokens.token_id = wanted.token),
+           consents.withdrawn_at
       from wanted join grants on grants.id = wanted.grant_id {_GRANT_JOINS}""",
 )
 

@@ -36,7 +36,8 @@ def post_login(context: Context, request: Request, db: Session) -> Response:
     problem = _missing(typed, request.value("password"), kind, organization)
     if problem:
         return _show(visitor, db, kind=kind, identifier=typed, organization=organization, error=problem)
-    account = sign_in(context, db, typed, request.value("password"), request.cookies.get(DEVICE_COOKIE, ""))
+    client = visitor.asked.client_id if visitor.asked else None
+    account = sign_in(context, db, typed, request.value("password"), request.cookies.get(DEVICE_COOKIE, ""), client)
     if account is None:
         return _show(visitor, db, kind=kind, identifier=typed, organization=organization, error="login_failed")
     return _start(visitor, db, account, organization if kind == "org" else "")
@@ -55,8 +56,9 @@ def _start(visitor: Visitor, db: Session, account: Account, organization: str) -
     account = accounts.get(db, account.id)
     current = visitor.signed_in(db)
     proof = sessions.Proof(method.level, method.amr)
-    session, handle = sessions.start(context, db, account, proof, replacing=current[0] if current else None)
     asked = visitor.asked
+    client, replacing = asked.client_id if asked else None, current[0] if current else None
+    session, handle = sessions.start(context, db, account, proof, replacing=replacing, client=client)
     if asked is not None:
         begin_for(asked, session.id)
         asked.authenticated = True

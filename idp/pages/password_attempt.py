@@ -10,15 +10,17 @@ from idp.authn import password
 from idp.context import Context
 from idp.errors import TooManyRequests
 from idp.models import Account
+from idp.pages.devices import describe_device
 
 log = logging.getLogger(__name__)
 
 
-def sign_in(context: Context, db: Session, typed: str, secret: str, devices: str) -> Account | None:
+def sign_in(context: Context, db: Session, typed: str, secret: str, devices: str, client: str | None) -> Account | None:
     """The account when its password is right and nothing locks it; what makes it so holds until `db` commits.
 
     None for every other case, which nobody can tell apart: each costs the same work, and each is counted and
-    audited in the transaction of `db`. `devices` is the cookie of known devices. Raises TooManyRequests, Overloaded.
+    audited in the transaction of `db`. `devices` is the cookie of known devices, `client` the system that asks.
+    Raises TooManyRequests, Overloaded.
     """
     try:
         anyio.from_thread.run(ratelimit.refuse_excess, context)
@@ -33,8 +35,15 @@ def sign_in(context: Context, db: Session, typed: str, secret: str, devices: str
     metrics.LOGINS.labels("password", "refused").inc()
     if anyio.from_thread.run(ratelimit.count_failure, context):
         log.warning("so many sign-ins fail that every address may try less", extra={"fields": {"detail": "attack"}})
-    detail = {"method": "password"}
-    audit.record(context, db, "session:login:refused", account=tried.account_id, result="refused", detail=detail)
+    audit.record(
+        context,
+        db,
+        "session:login:refused",
+        account=tried.account_id,
+        client=client if tried.account_id else None,
+        result="refused",
+        detail={"method": "password", "device": describe_device(context.user_agent)},
+    )
     return None
 
 

@@ -32,16 +32,29 @@ class ConsentItem:
 
     scope: str
     value: str
+    more: bool = False  # new, or more than what was agreed to before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TermsChange:
+    """What differs from the agreement before. `what` is a key of TERMS; `after` is a scope or a registered value."""
+
+    what: str
+    before: str = ""
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsentPage:
     """`acting` is the name of the organization, "" for oneself; `optional` are items that are ticked to be given.
 
+    `kept` are scopes that were agreed to before and go on; `since` (epoch seconds, 0 for none) is when that was, and
+    `changes` is what differs now. `version` names the terms shown; `again` says that they changed just now.
     `logo` is a path of ours; `policy_uri` and `tos_uri` are shown only when they are web addresses.
     """
 
     requester: Requester
+    purpose: str = ""
     policy_uri: str = ""
     tos_uri: str = ""
     logo: str = ""
@@ -50,6 +63,11 @@ class ConsentPage:
     can_switch: bool
     items: Sequence[ConsentItem]
     optional: Sequence[ConsentItem] = ()
+    kept: Sequence[str] = ()
+    changes: Sequence[TermsChange] = ()
+    since: int = 0
+    version: str = ""
+    again: bool = False
     valid_days: int
     return_host: str
 
@@ -141,6 +159,83 @@ class SessionRow:
     last: int
     services: Sequence[str]
     current: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermissionRow:
+    """What one client may know. `acting` are names of organizations, "" for oneself; times are epoch seconds.
+
+    `state` is `active`, `ending` (soon) or `ended` (the consent has, but tokens still work); `last` may be None.
+    """
+
+    client_id: str
+    name: str
+    purpose: str
+    policy_uri: str
+    scopes: Sequence[str]
+    acting: Sequence[str]
+    since: int
+    until: int
+    last: int | None
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastPermission:
+    """An agreement that has ended. `reason` is `withdrawn` or `replaced`."""
+
+    name: str
+    scopes: Sequence[str]
+    since: int
+    ended: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PermissionsPage:
+    """`name` is the masked name of the person, `withdrawn` the client whose permission was just taken back, or ""."""
+
+    name: str
+    permissions: Sequence[PermissionRow]
+    past: Sequence[PastPermission] = ()
+    withdrawn: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawPage:
+    name: str
+    permission: PermissionRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryRow:
+    """One sign-in, or `count` failures in a row, the earliest at `first`. `address` is masked, "" when unknown.
+
+    `methods` are keys of METHODS, `device` is coarse and "" when unknown, `client` a name or "".
+    """
+
+    at: int
+    event: str
+    refused: bool
+    channel: str
+    methods: Sequence[str]
+    client: str
+    device: str
+    address: str
+    by_staff: bool = False
+    current: bool = False
+    count: int = 1
+    first: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryPage:
+    """`older` is the cursor of the page after this one, "" at the end; `first` says that this is the newest page."""
+
+    name: str
+    rows: Sequence[HistoryRow]
+    older: str = ""
+    first: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ from idp.pages.view import View, pick_locale
 
 # Display choices carry no authority, so their cookies have plain names that a kiosk's image may preset.
 OUR_PATH, OUR_VALUE = re.compile(r"/[a-z/-]{0,60}"), re.compile(r"[A-Za-z0-9_-]{1,64}")
+KEPT = ("interaction", "kind", "session", "client", "before")  # of a page's address when language or print changes
 CARE, LANG, THEME = "yimen_care", "yimen_lang", "yimen_theme"
 
 
@@ -86,7 +87,7 @@ class Visitor:
     @property
     def here(self) -> str:
         """Where this page is, for the way back after changing language or print; what cannot be ours is left out."""
-        kept = [(name, value) for name, value in self.request.query if name in ("interaction", "kind", "session")]
+        kept = [(name, value) for name, value in self.request.query if name in KEPT]
         if self.request.method == "POST" and self.asked:
             kept = [("interaction", self.asked.id)]
         query = "&".join(f"{name}={value}" for name, value in dict(kept).items() if OUR_VALUE.fullmatch(value))

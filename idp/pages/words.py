@@ -126,10 +126,46 @@ SCOPES: Mapping[str, Words] = {
     "identity_number": Words(N_("完整证件号码"), N_("该系统依法需要完整的号码，用于调取您的记录")),
     "organization": Words(N_("代表的单位"), N_("单位名称、统一社会信用代码、您的职务和授权；以本人名义办理时不提供")),
 }
+# what differs between what was agreed to and what is asked now
+TERMS: Mapping[str, str] = {
+    "client_name": N_("系统名称由“%(before)s”改为“%(after)s”"),
+    "purpose": N_("用途由“%(before)s”改为“%(after)s”"),
+    "purpose_new": N_("写明了用途：%(after)s"),
+    "purpose_gone": N_("不再写明用途"),
+    "policy_uri": N_("隐私政策改为 %(after)s"),
+    "policy_uri_gone": N_("不再提供隐私政策的网址"),
+    "tos_uri": N_("服务条款改为 %(after)s"),
+    "tos_uri_gone": N_("不再提供服务条款的网址"),
+    "text": N_("本页的说明有更新"),
+    "scope": N_("新增一项信息：%(after)s"),
+    "wider": N_("这项信息的内容比以前多：%(after)s"),
+}
 ROLES: Mapping[str, str] = {
     "legal_representative": N_("法定代表人"),
     "administrator": N_("管理员"),
     "agent": N_("经办人"),
+}
+PAST: Mapping[str, str] = {"withdrawn": N_("已收回"), "replaced": N_("已由新的同意代替")}
+# acts in the sign-in history; anything else is told by its channel
+ACTS: Mapping[str, str] = {
+    "session:login:started": N_("登录"),
+    "session:login:refused": N_("登录失败"),
+    "account:person:locked": N_("账户已停用"),
+    "account:person:unlocked": N_("账户已恢复"),
+    "account:password:set": N_("设置密码"),
+}
+COUNTER_ACT = N_("窗口办理")
+# authentication methods (RFC 8176, and what refused attempts name)
+METHODS: Mapping[str, str] = {
+    "pwd": N_("密码"),
+    "password": N_("密码"),
+    "otp": N_("验证码"),
+    "sms": N_("短信验证码"),
+    "hwk": N_("通行密钥"),
+    "swk": N_("通行密钥"),
+    "face": N_("人脸核验"),
+    "sc": N_("证件读卡"),
+    "pin": N_("口令码"),
 }
 CHANNELS: Mapping[str, str] = {
     "web_hall": N_("网上大厅"),

@@ -449,3 +449,18 @@ def test_check_phone_spelling_gives_code(text, code):
 )
 def test_mask_keeps_what_the_audience_may_see(mask, text, masked):
     assert mask(text) == masked
+
+
+@pytest.mark.parametrize(
+    ("address", "masked"),
+    [
+        ("198.51.100.7", "198.51.*.*"),
+        ("2001:db8:85a3::8a2e:370:7334", "2001:db8:85a3:*"),
+        ("::1", "0:0:0:*"),
+        ("", ""),
+        ("testclient", ""),
+        ("198.51.100.7, 10.0.0.1", ""),
+    ],
+)
+def test_coarse_address_keeps_the_network(address, masked):
+    assert identifiers.coarse_address(address) == masked

@@ -29,6 +29,7 @@ MODULES = sorted(ROOT.glob("*.py"))
 CJK = re.compile("[\u2e80-\u9fff\uff00-\uffef]")
 PLACE = re.compile(r"%\((\w+)\)s")
 OWN_PATHS = {"/", "/login", "/acting", "/consent", "/logout", "/account", "/account/sessions", "/prefs"}
+OWN_PATHS |= {"/account/permissions", "/account/permissions/withdraw", "/account/history"}
 IDS = {
     "login.html": {"login-form", "login-identifier", "login-password", "login-submit"},
     "consent.html": {"consent-form", "consent-approve", "consent-deny"},
@@ -38,6 +39,9 @@ IDS = {
     "error.html": {"error-page", "error-code", "error-trace-id"},
     "account.html": set(),
     "account_sessions.html": set(),
+    "account_permissions.html": set(),
+    "account_withdraw.html": {"withdraw-form", "withdraw-confirm", "withdraw-cancel"},
+    "account_history.html": set(),
 }
 
 

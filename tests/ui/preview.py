@@ -19,15 +19,22 @@ from idp.pages.values import (
     ConsentItem,
     ConsentPage,
     ErrorPage,
+    HistoryPage,
+    HistoryRow,
     LoggedOutPage,
     LoginPage,
     LogoutPage,
     OrganizationChoice,
+    PastPermission,
+    PermissionRow,
+    PermissionsPage,
     Requester,
     SelfChoice,
     ServiceState,
     SessionRow,
     SessionsPage,
+    TermsChange,
+    WithdrawPage,
 )
 from idp.pages.view import ERRORS, View, pick_locale
 
@@ -117,6 +124,72 @@ def sessions(count: int) -> Shown:
     return Shown("account_sessions.html", SessionsPage(name="张*例", sessions=rows[:count]))
 
 
+def permission(number: int, name: str, scopes: str, **changes: Any) -> PermissionRow:
+    values = {
+        "purpose": "",
+        "policy_uri": "",
+        "acting": [""],
+        "since": MORNING - 9_000_000,
+        "until": MORNING + 6_500_000,
+        "last": MORNING - 3_600,
+        "state": "active",
+        **changes,
+    }
+    return PermissionRow(client_id=f"c{number:020x}", name=name, scopes=scopes.split(), **values)
+
+
+FUND_PERMISSION = permission(
+    1,
+    FUND.name,
+    "openid profile identity_number phone offline_access",
+    purpose="办理住房公积金提取",
+    policy_uri="https://gjj.example.gov.cn/privacy",
+)
+PERMISSIONS = [
+    FUND_PERMISSION,
+    permission(
+        2, INSURANCE.name, "openid organization", acting=["", "示例科技有限公司", "示例商贸行"], state="ending",
+        until=MORNING + 600_000,
+    ),
+    permission(3, "示例市不动产登记", "openid", last=None, state="ended", until=MORNING - 86_400),
+]  # fmt: skip
+PAST = [
+    PastPermission(
+        name="示例市图书馆", scopes=["openid", "profile"], since=MORNING - 9_000_000, ended=MORNING - 90_000,
+        reason="withdrawn",
+    ),
+    PastPermission(
+        name=FUND.name, scopes=["openid"], since=MORNING - 9_900_000, ended=MORNING - 9_000_000, reason="replaced"
+    ),
+]  # fmt: skip
+
+
+def act(minutes: int, event: str, **changes: Any) -> HistoryRow:
+    values = {
+        "refused": False,
+        "channel": "web_hall",
+        "methods": ["pwd"],
+        "client": FUND.name,
+        "device": "Windows, Edge",
+        "address": "198.51.*.*",
+        **changes,
+    }
+    return HistoryRow(at=MORNING - 60 * minutes, event=event, **values)
+
+
+HISTORY = [
+    act(5, "session:login:started", current=True),
+    act(90, "session:login:started", channel="kiosk", methods=["otp", "face"], device="", address="", client=""),
+    act(1_400, "session:login:refused", refused=True, methods=["password"], device="", count=3,
+        first=MORNING - 91_000, address="2001:db8:85a3:*"),
+    act(1_500, "session:login:refused", refused=True, methods=["password"], device="Android, WeChat", client=""),
+    act(2_900, "counter:person:viewed", channel="counter", methods=[], client="", device="", address="",
+        by_staff=True),
+    act(3_000, "account:person:unlocked", channel="service", methods=[], client="", device="", address="",
+        by_staff=True),
+]  # fmt: skip
+
+
 def account(level: int, **changes: Any) -> Shown:
     values = {"name": "张*例", "number": ME.number, "type": "cid", "phone": "138****0000", **changes}
     return Shown("account.html", AccountPage(level=level, since=MORNING, **values))
@@ -146,6 +219,24 @@ PAGES: dict[str, Shown] = {
         tos_uri="javascript:alert(1)",
     ),
     "/consent/nothing": consent(items=[], can_switch=False, policy_uri="", tos_uri=""),
+    "/consent/again": consent(
+        again=True,
+        purpose="办理住房公积金提取",
+        since=MORNING - 9_000_000,
+        kept=["email", "address"],
+        items=[ConsentItem(scope="profile", value="张*例"), ConsentItem(scope="phone", value="138****0000", more=True)],
+        changes=[
+            TermsChange(what="client_name", before="示例市公积金中心", after=FUND.name),
+            TermsChange(what="purpose_new", after="办理住房公积金提取"),
+            TermsChange(what="purpose", before="办理住房公积金", after="办理住房公积金提取"),
+            TermsChange(what="policy_uri", before="", after="https://gjj.example.gov.cn/privacy-2027-for-all-people"),
+            TermsChange(what="tos_uri_gone", before="https://gjj.example.gov.cn/terms"),
+            TermsChange(what="text"),
+            TermsChange(what="scope", after="phone"),
+            TermsChange(what="wider", after="profile"),
+        ],
+        version="9c" * 32,
+    ),
     "/acting": acting(),
     "/acting/chosen": acting(chosen=True),
     "/acting/missing": acting(error="acting_missing"),
@@ -160,6 +251,20 @@ PAGES: dict[str, Shown] = {
     "/account/five": account(5, number="H1*****01", type="hkmo_permit"),
     "/account/sessions": sessions(3),
     "/account/sessions/one": sessions(1),
+    "/account/permissions": Shown(
+        "account_permissions.html",
+        PermissionsPage(name="张*例", permissions=PERMISSIONS, past=PAST, withdrawn="示例市图书馆"),
+    ),
+    "/account/permissions/none": Shown("account_permissions.html", PermissionsPage(name="张*例", permissions=[])),
+    "/account/permissions/withdraw": Shown(
+        "account_withdraw.html", WithdrawPage(name="张*例", permission=FUND_PERMISSION)
+    ),
+    "/account/history": Shown(
+        "account_history.html",
+        HistoryPage(name="张*例", rows=HISTORY, older="1795305120-00000000000040008000000000000001"),
+    ),
+    "/account/history/end": Shown("account_history.html", HistoryPage(name="张*例", rows=HISTORY[:1], first=False)),
+    "/account/history/none": Shown("account_history.html", HistoryPage(name="张*例", rows=[])),
     **{
         f"/error/{words}": Shown(
             "error.html", ErrorPage(code=words, trace_id="7f3a-91c2-0b4e", words=words), status=400

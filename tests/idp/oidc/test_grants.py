@@ -41,6 +41,7 @@ ACTING = ActingRow(uuid4(), "agent", "*", None, uuid4(), b"", b"")
     [
         ({}, None, True),
         ({"revoked_at": NOW}, None, False),
+        ({"consent_withdrawn_at": NOW}, None, False),
         ({"account_status": "locked"}, None, False),
         ({"client_status": "suspended"}, None, False),
         ({"session_ended_at": NOW}, None, True),

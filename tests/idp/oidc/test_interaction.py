@@ -57,6 +57,13 @@ NOBODY = facts(session=None, subject=None, consent=None)
         (asked(scope="openid email", consented="openid"), facts(), AskConsent("openid email")),
         (asked(), facts(consent=None), AskConsent("openid")),
         (asked(), facts(consent=ConsentRow("openid", NOW)), AskConsent("openid")),
+        (asked(), facts(terms_hold=False), AskConsent("openid")),
+        (asked(consented="openid"), facts(terms_hold=False), Issue("openid", 3, None)),
+        (
+            asked(prompt=("none",)),
+            facts(terms_hold=False),
+            Refuse("consent_required", "the person must agree"),
+        ),
         (asked(prompt=("consent",)), facts(), AskConsent("openid")),
         (asked(prompt=("consent",), consented="openid"), facts(), Issue("openid", 3, None)),
         (
