@@ -34,6 +34,12 @@ class Config:
     code_sender: str
     rate_limits: bool
     trusted_proxies: tuple[Network, ...]
+    audit_anchor_seconds: int
+    audit_anchor_records: int
+    audit_anchor_file: Path
+    audit_store_url: str
+    audit_keep_days: int
+    ended_keep_days: int
 
     @property
     def production(self) -> bool:
@@ -78,6 +84,12 @@ def load_config(environ: Mapping[str, str] = os.environ) -> Config:
         code_sender=get("YIMEN_CODE_SENDER", "outbox", _code_sender),
         rate_limits=get("YIMEN_RATE_LIMITS", "on", _switch),
         trusted_proxies=get("YIMEN_TRUSTED_PROXIES", "", _networks),
+        audit_anchor_seconds=get("YIMEN_AUDIT_ANCHOR_SECONDS", "3600", _at_least(1)),
+        audit_anchor_records=get("YIMEN_AUDIT_ANCHOR_RECORDS", "10000", _at_least(1)),
+        audit_anchor_file=get("YIMEN_AUDIT_ANCHOR_FILE", f"{data_dir}/audit-anchors.jsonl", Path),
+        audit_store_url=get("YIMEN_AUDIT_STORE_URL", "", _http_address),
+        audit_keep_days=get("YIMEN_AUDIT_KEEP_DAYS", "1096", _at_least(180)),  # the law asks for six months
+        ended_keep_days=get("YIMEN_ENDED_KEEP_DAYS", "30", _at_least(1)),
     )
     refuse_unsafe(config, explicit=set(values))
     return config
@@ -204,6 +216,21 @@ def _code_sender(text: str) -> str:
     if text == "outbox" or urlsplit(text).scheme in ("http", "https"):
         return text
     raise ValueError("must be outbox or the address of an SMS gateway")
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) < least:
+            raise ValueError(f"must be a whole number from {least} on")
+        return int(text)
+
+    return read
+
+
+def _http_address(text: str) -> str:
+    if text and (urlsplit(text).scheme not in ("http", "https") or not urlsplit(text).hostname):
+        raise ValueError("must be an absolute http(s) address")
+    return text
 
 
 def _words(text: str) -> tuple[str, ...]:
