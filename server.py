@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -21,10 +22,12 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, ProgrammingError
 from starlette.applications import Starlette
 
+from admin import audit as audit_commands
 from admin import doctor
 from admin.commands import COMMANDS, print_json, refusals
 from admin.demo import running_demo
-from idp import deliveries, keys, logs, sessions
+from idp import deliveries, keys, logs, purge, sessions
+from idp.chain import anchors, sealer
 from idp.config import Config, load_config
 from idp.context import Context, new_request_id
 from idp.database import Database, insert_into
@@ -181,6 +184,7 @@ def application_of(context: Context) -> Starlette:
         every(CHECK_SECONDS, context.database.check),
         every(EXPIRY_SECONDS, end_expired),
         unending(deliver),
+        *(unending(partial(loop, context)) for loop in (sealer.run_forever, anchors.run_forever, purge.run_forever)),
     ]
     return create_application(context, ROUTES, background, show_error)
 
@@ -246,7 +250,7 @@ def cli(ctx: click.Context) -> None:
     logs.configure("INFO" if ctx.invoked_subcommand == "run" else "WARNING")
 
 
-for command in COMMANDS:
+for command in (*COMMANDS, *audit_commands.COMMANDS):
     cli.add_command(command)
 
 

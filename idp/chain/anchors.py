@@ -8,6 +8,7 @@ A statement is a JWS of type `yimen-audit+jwt` with the claims `iss`, `kind` (an
 """
 
 import asyncio
+import hmac
 import json
 import logging
 import os
@@ -94,9 +95,11 @@ def add(context: Context, session: Session, kind: str, place: Place) -> None:
     session.execute(insert_into(session, AuditAnchor.__table__).values(**values).on_conflict_do_nothing())
 
 
-def is_outside(context: Context, anchor: AuditAnchor) -> bool:
-    """Whether an anchor has reached every place outside that the settings name."""
-    return anchor.filed_at is not None and (anchor.stored_at is not None or not context.config.audit_store_url)
+def is_proven(context: Context, anchor: AuditAnchor) -> bool:
+    """Whether the holder of the master key made this row. Raises MasterKeyError when its version is missing."""
+    place = Place(anchor.sequence, anchor.hash)
+    mac = mac_of(context.vault, anchor.key_version, anchor.kind, place, anchor.at)
+    return hmac.compare_digest(mac, anchor.mac)
 
 
 # --- the file

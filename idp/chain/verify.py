@@ -96,18 +96,14 @@ class Walk:
         self._forged_from, self._forged = 0, 0  # a run of records that are not whole
         self._breaks: list[Break] = []
         self._agreed, self._differs = 0, 0  # last number at which an anchor agrees, first at which one differs
-        self.records, self.first = 0, 0
-
-    @property
-    def number(self) -> int:
-        return self._number
+        self.records, self.first, self.last = 0, 0, 0
 
     def step(self, record: Record) -> None:
         """Take the next record in the order of numbers."""
         number = record.sequence or 0
         if not self.records:
             self._begin(number)
-        self.records += 1
+        self.records, self.last = self.records + 1, number
         gap = number - self._number - 1
         if not self._is_whole(record, number):
             if gap > 0:
@@ -257,12 +253,12 @@ def verify(
                 progress(walk.records, all_records - (evidence.checkpoint or START).sequence)
         walk.end(head)
         for message in evidence.bad:
-            faults.add("anchor", walk.number, 1, message)
+            faults.add("anchor", walk.last, 1, message)
         unsealed = session.scalar(select(func.count()).where(AuditRecord.sequence.is_(None)).select_from(AuditRecord))
     return Report(
         records=walk.records,
         first=walk.first if walk.records else None,
-        last=walk.number if walk.records else None,
+        last=walk.last if walk.records else None,
         purged=(evidence.checkpoint or START).sequence,
         unsealed=unsealed or 0,
         anchors=evidence.read,

@@ -1,7 +1,6 @@
 """Somebody with full access to the database, and without the master key."""
 
 from collections.abc import Sequence
-from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
