@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from idp.chain.anchors import ALGORITHM, TYPE
 from idp.chain.links import Place, mac_of
-from idp.encryption import Vault
+from idp.encryption import MasterKeyError, Vault
 from idp.errors import InvalidInput
 from idp.keys import TOKEN_LIMIT, unb64
 from idp.models import AuditAnchor, SigningKey
@@ -41,7 +41,7 @@ class Reader:
         self._keys = {kid: _public_key(json.loads(jwk)) for kid, jwk in rows}
 
     def read(self, statement: str) -> Told | None:
-        """What an anchor's statement tells, None when it was changed or is none. Raises MasterKeyError."""
+        """What an anchor's statement tells, None when it was changed, is none, or cannot be proven."""
         try:
             if len(statement) > TOKEN_LIMIT:
                 return None
@@ -58,8 +58,11 @@ class Reader:
             return None
 
     def proves(self, version: int, kind: str, place: Place, at: int, mac: bytes) -> bool:
-        """Whether this `mac` was made by the holder of the master key."""
-        return hmac.compare_digest(mac_of(self._vault, version, kind, place, at), mac)
+        """Whether this `mac` was made by the holder of the master key; no, when that version is not in its file."""
+        try:
+            return hmac.compare_digest(mac_of(self._vault, version, kind, place, at), mac)
+        except MasterKeyError:
+            return False
 
     def _check(self, kid: str, signed: str, signature: bytes) -> bool | None:
         key = self._keys.get(kid)
@@ -91,7 +94,7 @@ class Evidence(NamedTuple):
 
 
 def gather(reader: Reader, session: Session, files: Iterable[Path]) -> Evidence:
-    """The anchors of the database and of files. Raises InvalidInput for a file that is none, MasterKeyError."""
+    """The anchors of the database and of files. Raises InvalidInput for a file that is none."""
     found: dict[int, bytes] = {}
     bad: list[str] = []
     checkpoint: Place | None = None
@@ -99,7 +102,7 @@ def gather(reader: Reader, session: Session, files: Iterable[Path]) -> Evidence:
     for source, told in _all(reader, session, files):
         read += 1
         if told is None or told.signed is False:
-            bad.append(f"{source} was changed")
+            bad.append(f"{source} was changed or cannot be proven")
             continue
         unsigned += told.signed is None
         if found.setdefault(told.place.sequence, told.place.hash) != told.place.hash:

@@ -69,7 +69,7 @@ def seal(context: Context, *, limit: int = BATCH) -> int:
         with context.database.session() as session:
             if not _move_head(context, session, before, after):
                 return 0
-            if len(_SEAL.run_all(session, requests)) != len(requests):
+            if _write(session, requests) != len(requests):
                 raise Conflict("an audit record changed while it was sealed")
     except (IntegrityError, sqlite3.IntegrityError) as error:  # somebody put a record behind the head
         raise Conflict("the audit cannot be sealed; run: yimen audit verify", detail=type(error).__name__) from None
@@ -113,6 +113,11 @@ def _move_head(context: Context, session: Session, before: Place, after: Place) 
         .execution_options(synchronize_session=False)
     )
     return moved.one_or_none() is not None
+
+
+def _write(session: Session, requests: list[tuple[object, ...]]) -> int:
+    """How many of these records had no number yet and have one now."""
+    return len(_SEAL.run_all(session, requests))
 
 
 def seal_all(context: Context) -> int:

@@ -236,7 +236,7 @@ def verify(
 ) -> Report:
     """Check every sealed record, up to the number `through` when it is given, on one snapshot of the database.
 
-    Raises InvalidInput when a file of anchors cannot be read, MasterKeyError when an anchor's key is missing.
+    Raises InvalidInput when a file of anchors cannot be read.
     """
     with context.database.session(write=False) as session:
         if session.get_bind().dialect.name == "postgresql":
@@ -283,7 +283,7 @@ def _head(reader: Reader, session: Session, faults: Faults) -> Place | None:
         return None
     place = Place(row.sequence, row.hash)
     if not reader.proves(row.key_version, "head", place, row.at, row.mac):
-        faults.add("head", row.sequence, 1, "the head of the chain was changed")
+        faults.add("head", row.sequence, 1, "the head of the chain was changed or cannot be proven")
         return None
     return place
 

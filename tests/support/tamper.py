@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from idp.chain import anchors, sealer
 from idp.context import Context
-from idp.models import AuditRecord
+from idp.models import AuditHead, AuditRecord
 
 RECORDS = 20
 
@@ -86,3 +86,21 @@ def swap(context: Context, first: int = 7, second: int = 12) -> None:
 
 def cut_off(context: Context, number: int = 15) -> None:
     run(context, "delete from audit where sequence >= :n", n=number)
+
+
+def move(context: Context, first: int, last: int) -> None:
+    """One record goes to a later place, and those between move up."""
+    with context.database.session() as session:
+        session.execute(update(AuditRecord).where(AuditRecord.sequence == first).values(sequence=-1))
+        renumber(session, range(first + 1, last + 1), -1)
+        session.execute(update(AuditRecord).where(AuditRecord.sequence == -1).values(sequence=last))
+
+
+def read_head(context: Context) -> dict[str, Any]:
+    with context.database.session(write=False) as session:
+        return dict(session.execute(select(AuditHead.__table__)).one()._mapping)
+
+
+def write_head(context: Context, head: dict[str, Any]) -> None:
+    with context.database.session() as session:
+        session.execute(update(AuditHead).values(**head))
