@@ -115,6 +115,8 @@ class Statement(Generic[R]):
 
     def run_all(self, session: Session, requests: Sequence[tuple[Any, ...]]) -> list[R]:
         """The rows of many requests, `values` of each, inside the transaction of `session`."""
+        if not requests:
+            return []
         connection = session.connection()
         session.flush()
         if connection.dialect.name == "postgresql":

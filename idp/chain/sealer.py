@@ -144,7 +144,8 @@ async def run_forever(context: Context) -> None:
         try:
             sealed = await asyncio.to_thread(work, context, holder)
         except YimenError as error:
-            log.warning("the sealer waits", extra={"fields": {"detail": error.detail or error.message}})
+            level = logging.ERROR if isinstance(error, Conflict) else logging.WARNING
+            log.log(level, "the sealer waits", extra={"fields": {"reason": error.message, "detail": error.detail}})
             sealed = 0
         if sealed < BATCH:
             await asyncio.sleep(POLL_SECONDS)
