@@ -352,6 +352,7 @@ class AuditRecord(Base):
     previous_hash: Mapped[bytes | None]
     hash: Mapped[bytes | None]
     key_version: Mapped[int | None]  # version of the master key whose chain key made `hash`
+    mark: Mapped[bytes | None]  # proves that the product wrote the record, from the moment of writing on
 
 
 class AuditHead(Base):
@@ -365,6 +366,7 @@ class AuditHead(Base):
     key_version: Mapped[int]
     mac: Mapped[bytes]  # binds number and hash, so that nobody without the key sets the end back unseen
     at: Mapped[int]
+    unmarked_until: Mapped[int]  # records from before this time may be without mark: they are older than marks
 
 
 class AuditAnchor(Base):

@@ -57,10 +57,10 @@ class Reader:
         except (ValueError, TypeError, KeyError, RecursionError):
             return None
 
-    def proves(self, version: int, kind: str, place: Place, at: int, mac: bytes) -> bool:
+    def proves(self, version: int, kind: str, place: Place, at: int, mac: bytes, *more: int) -> bool:
         """Whether this `mac` was made by the holder of the master key; no, when that version is not in its file."""
         try:
-            return hmac.compare_digest(mac_of(self._vault, version, kind, place, at), mac)
+            return hmac.compare_digest(mac_of(self._vault, version, kind, place, at, *more), mac)
         except MasterKeyError:
             return False
 

@@ -11,7 +11,7 @@ whole, and to be in the wrong place.
 import hashlib
 import hmac
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -47,6 +47,7 @@ class Record(NamedTuple):
     previous_hash: bytes | None
     hash: bytes | None
     key_version: int | None
+    mark: bytes | None
 
 
 class Place(NamedTuple):
@@ -68,13 +69,31 @@ def as_record(row: "Row[Any]") -> Record:
     return Record._make(row)
 
 
-def canonical(record: Record) -> bytes:
-    """A JSON array in UTF-8: the name of the format, then the fields in the order of FIELDS; UUIDs as 36 signs."""
-    return _encode((_FORMAT, *record[: len(FIELDS)])).encode("utf-8", "surrogatepass")
+def canonical(values: Sequence[Any]) -> bytes:
+    """A JSON array in UTF-8: the name of the format, then the values in the order of FIELDS; UUIDs as 36 signs."""
+    return _encode((_FORMAT, *values[: len(FIELDS)])).encode("utf-8", "surrogatepass")
 
 
-Hasher = Callable[[bytes, Record], bytes]
-"""The hash of a record that follows this hash."""
+def mark(vault: Vault, values: Sequence[Any]) -> bytes:
+    """What proves that a record was written by a holder of the master key: its version (2 bytes), HMAC-SHA256.
+
+    The chain begins with sealing. The mark begins with writing: what somebody puts into the table has none.
+    """
+    return _mark(vault, vault.version, canonical(values))
+
+
+def _mark(vault: Vault, version: int, told: bytes) -> bytes:
+    key = vault.derive_at(version, "audit record")
+    return version.to_bytes(2, "big") + hmac.digest(key, told, hashlib.sha256)
+
+
+def is_marked(vault: Vault, found: bytes, told: bytes) -> bool:
+    """Whether a mark is the one of this canonical record. Raises MasterKeyError when its version is missing."""
+    return hmac.compare_digest(_mark(vault, int.from_bytes(found[:2], "big"), told), found)
+
+
+Hasher = Callable[[bytes, bytes], bytes]
+"""The hash of a canonical record that follows this hash."""
 
 
 def hasher(vault: Vault, version: int) -> Hasher:
@@ -82,11 +101,11 @@ def hasher(vault: Vault, version: int) -> Hasher:
     return partial(_hash, vault.derive_at(version, "audit chain"))
 
 
-def _hash(key: bytes, previous: bytes, record: Record) -> bytes:
-    return hmac.digest(key, previous + canonical(record), hashlib.sha256)
+def _hash(key: bytes, previous: bytes, told: bytes) -> bytes:
+    return hmac.digest(key, previous + told, hashlib.sha256)
 
 
-def mac_of(vault: Vault, version: int, kind: str, place: Place, at: int) -> bytes:
+def mac_of(vault: Vault, version: int, kind: str, place: Place, at: int, *more: int) -> bytes:
     """HMAC-SHA256 that binds a number to a hash; `kind` is head, anchor or checkpoint."""
-    told = _encode((_FORMAT, kind, place.sequence, place.hash.hex(), at)).encode()
+    told = _encode((_FORMAT, kind, place.sequence, place.hash.hex(), at, *more)).encode()
     return hmac.digest(vault.derive_at(version, "audit anchor"), told, hashlib.sha256)

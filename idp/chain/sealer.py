@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from idp import leases
 from idp.chain import anchors
-from idp.chain.links import START, Place, Record, as_record, hasher, mac_of, select_records
+from idp.chain.links import START, Place, Record, as_record, canonical, hasher, mac_of, select_records
 from idp.context import Context
 from idp.database import insert_into
 from idp.errors import Conflict, YimenError
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 BATCH = 500
 POLL_SECONDS = 1.0
 LEASE, LEASE_SECONDS = "audit sealer", 10
+UPGRADE_SECONDS = 600  # after the first sealing: for workers of the version before
 
 _SEAL = Change(
     "record sealed",
@@ -65,9 +66,10 @@ def seal(context: Context, *, limit: int = BATCH) -> int:
         return 0
     before = Place(head.sequence, head.hash) if head else START
     requests, after = _links(context, before, found)
+    unmarked_until = head.unmarked_until if head else _grace(context, found)
     try:
         with context.database.session() as session:
-            if not _move_head(context, session, before, after):
+            if not _move_head(context, session, before, after, unmarked_until):
                 return 0
             if _write(session, requests) != len(requests):
                 raise Conflict("an audit record changed while it was sealed")
@@ -91,17 +93,28 @@ def _links(context: Context, before: Place, found: Sequence[Record]) -> tuple[li
     requests: list[tuple[object, ...]] = []
     sequence, previous = before
     for record in found:
-        sequence, sealed = sequence + 1, hash_after(previous, record)
+        sequence, sealed = sequence + 1, hash_after(previous, canonical(record))
         requests.append((record.id, sequence, previous, sealed, version))
         previous = sealed
     return requests, Place(sequence, previous)
 
 
-def _move_head(context: Context, session: Session, before: Place, after: Place) -> bool:
+def _grace(context: Context, found: Sequence[Record]) -> int:
+    """Until when records may be without a mark. Only where the version before marks has left some, or still serves."""
+    return context.now() + UPGRADE_SECONDS if any(record.mark is None for record in found) else 0
+
+
+def _move_head(context: Context, session: Session, before: Place, after: Place, unmarked_until: int) -> bool:
     """Whether the end of the chain was still `before`; then it is `after`."""
     now, version = context.now(), context.vault.version
-    mac = mac_of(context.vault, version, "head", after, now)
-    values = {"sequence": after.sequence, "hash": after.hash, "key_version": version, "mac": mac, "at": now}
+    values = {
+        "sequence": after.sequence,
+        "hash": after.hash,
+        "key_version": version,
+        "mac": mac_of(context.vault, version, "head", after, now, unmarked_until),
+        "at": now,
+        "unmarked_until": unmarked_until,
+    }
     if before == START:
         change = insert_into(session, AuditHead.__table__).values(id=1, **values).on_conflict_do_nothing()
         return session.scalar(change.returning(AuditHead.id)) is not None

@@ -3,7 +3,7 @@
 What each kind means:
 changed    the record or its hash is not what was sealed, or the chain is not the one that an anchor has seen
 removed    records are missing between two others
-inserted   a record that was never sealed stands in the chain
+inserted   a record stands in the chain that was never sealed, or that the product never wrote
 reordered  whole records stand in the wrong place
 cut_off    records at the end are missing: the head of the chain or an anchor has seen more
 head       the row that tells where the chain ends was changed or removed
@@ -21,7 +21,18 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from idp.chain.evidence import Evidence, Reader, gather
-from idp.chain.links import GENESIS, START, Hasher, Place, Record, as_record, hasher, select_records
+from idp.chain.links import (
+    GENESIS,
+    START,
+    Hasher,
+    Place,
+    Record,
+    as_record,
+    canonical,
+    hasher,
+    is_marked,
+    select_records,
+)
 from idp.context import Context
 from idp.encryption import MasterKeyError, Vault
 from idp.models import AuditHead, AuditRecord
@@ -88,8 +99,10 @@ class Break(NamedTuple):
 class Walk:
     """Goes along the chain record by record and knows nothing but the last one."""
 
-    def __init__(self, vault: Vault, evidence: Evidence, faults: Faults) -> None:
+    def __init__(self, vault: Vault, evidence: Evidence, faults: Faults, unmarked_until: int) -> None:
+        """Records older than `unmarked_until` may be without a mark."""
         self._vault, self._evidence, self._faults = vault, evidence, faults
+        self._unmarked_until = unmarked_until
         self._hashers: dict[int, Hasher | None] = {}
         self._last: bytes | None = GENESIS  # hash that the next record must follow; None when it is not known
         self._number = 0
@@ -104,8 +117,8 @@ class Walk:
         if not self.records:
             self._begin(number)
         self.records, self.last = self.records + 1, number
-        gap = number - self._number - 1
-        if not self._is_whole(record, number):
+        gap, told = number - self._number - 1, canonical(record)
+        if not self._is_whole(record, number, told):
             if gap > 0:
                 self._missing(gap)
             self._forged_from = self._forged_from or number
@@ -121,6 +134,9 @@ class Walk:
             self._missing(gap)
         elif not linked:
             self._break(Break(number, record.previous_hash or b"", self._last or b""))
+        if not self._is_ours(record, number, told):
+            said = f"record {number} was put into the audit, or changed, before it was sealed"
+            self._faults.add("inserted", number, 1, said)
         self._last, self._number = record.hash, number
         self._compare(number, record.hash)
 
@@ -132,7 +148,7 @@ class Walk:
         if START.sequence < number <= checkpoint.sequence:
             self._number, self._last = number - 1, None
 
-    def _is_whole(self, record: Record, number: int) -> bool:
+    def _is_whole(self, record: Record, number: int, told: bytes) -> bool:
         version = record.key_version
         if record.previous_hash is None or record.hash is None or version is None:
             return False
@@ -140,9 +156,23 @@ class Walk:
             self._hashers[version] = _hasher(self._vault, version)
         hash_after = self._hashers[version]
         if hash_after is None:
-            self._faults.add("no_key", number, 1, f"version {version} of the master key is not in its file")
+            self._lost(number, version)
             return True
-        return hmac.compare_digest(hash_after(record.previous_hash, record), record.hash)
+        return hmac.compare_digest(hash_after(record.previous_hash, told), record.hash)
+
+    def _is_ours(self, record: Record, number: int, told: bytes) -> bool:
+        """Whether the product wrote this record."""
+        if record.mark is None:
+            return record.at < self._unmarked_until
+        try:
+            return is_marked(self._vault, record.mark, told)
+        except MasterKeyError:
+            if self._hashers.get(record.key_version or 0) is not None:  # else it is said already
+                self._lost(number, int.from_bytes(record.mark[:2], "big"))
+            return True
+
+    def _lost(self, number: int, version: int) -> None:
+        self._faults.add("no_key", number, 1, f"version {version} of the master key is not in its file")
 
     def _missing(self, gap: int) -> None:
         first = self._number + 1
@@ -243,15 +273,16 @@ def verify(
             session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         reader, faults = Reader(context.vault, session), Faults()
         evidence = _until(through, gather(reader, session, files))
-        head = _head(reader, session, faults) if through is None else None
-        walk = Walk(context.vault, evidence, faults)
+        found = session.get(AuditHead, 1)
+        head = _head(reader, session, found, faults)
+        walk = Walk(context.vault, evidence, faults, found.unmarked_until if found and head else 0)
         all_records = through or (head.sequence if head else 0)
         for page in _pages(session, through):
             for record in page:
                 walk.step(record)
             if progress is not None:
                 progress(walk.records, all_records - (evidence.checkpoint or START).sequence)
-        walk.end(head)
+        walk.end(head if through is None else None)
         for message in evidence.bad:
             faults.add("anchor", walk.last, 1, message)
         unsealed = session.scalar(select(func.count()).where(AuditRecord.sequence.is_(None)).select_from(AuditRecord))
@@ -274,15 +305,14 @@ def _until(through: int | None, evidence: Evidence) -> Evidence:
     return evidence._replace(hashes={number: seen for number, seen in evidence.hashes.items() if number <= through})
 
 
-def _head(reader: Reader, session: Session, faults: Faults) -> Place | None:
+def _head(reader: Reader, session: Session, row: AuditHead | None, faults: Faults) -> Place | None:
     """Where the chain ends by its own word, None when there is no word that can be believed."""
-    row = session.get(AuditHead, 1)
     if row is None:
         if session.scalar(select(AuditRecord.id).where(AuditRecord.sequence.is_not(None)).limit(1)) is not None:
             faults.add("head", 1, 1, "the head of the chain was removed")
         return None
     place = Place(row.sequence, row.hash)
-    if not reader.proves(row.key_version, "head", place, row.at, row.mac):
+    if not reader.proves(row.key_version, "head", place, row.at, row.mac, row.unmarked_until):
         faults.add("head", row.sequence, 1, "the head of the chain was changed or cannot be proven")
         return None
     return place

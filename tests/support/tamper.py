@@ -7,7 +7,9 @@ from uuid import uuid4
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
+from idp import audit
 from idp.chain import anchors, sealer
+from idp.chain.links import mark
 from idp.context import Context
 from idp.models import AuditHead, AuditRecord
 
@@ -17,16 +19,17 @@ RECORDS = 20
 def add_records(context: Context, number: int = RECORDS, *, batch: int = 500, at: int | None = None) -> None:
     """Committed audit records that are not sealed."""
     now = context.now() if at is None else at
-    common = {"result": "done", "channel": "service", "address": "", "request_id": "-"}
     for first in range(0, number, batch):
+        numbers = range(first, min(first + batch, number))
         with context.database.session() as session:
-            session.execute(
-                AuditRecord.__table__.insert(),
-                [
-                    {"id": uuid4(), "at": now + i // 10, "event": f"test:record:{i}", **common}
-                    for i in range(first, min(first + batch, number))
-                ],
-            )
+            audit.RECORD.run_all(session, [_values(context, f"test:record:{i}", now + i // 10) for i in numbers])
+
+
+def _values(context: Context, event: str, at: int) -> tuple[Any, ...]:
+    """A record of another time than now, written by the product."""
+    given = audit.values(context, event) | {"audit_at": at}
+    given["audit_mark"] = mark(context.vault, [value for name, value in given.items() if name != "audit_mark"])
+    return audit.RECORD.values(given)
 
 
 def sealed_chain(context: Context, number: int = RECORDS) -> None:

@@ -9,6 +9,7 @@ down_revision = "0001"
 
 def upgrade() -> None:
     op.add_column("audit", sa.Column("key_version", sa.BigInteger(), nullable=True))
+    op.add_column("audit", sa.Column("mark", sa.LargeBinary(), nullable=True))
     op.create_table(
         "audit_head",
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -17,6 +18,7 @@ def upgrade() -> None:
         sa.Column("key_version", sa.BigInteger(), nullable=False),
         sa.Column("mac", sa.LargeBinary(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("unmarked_until", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("id = 1", name=op.f("ck_audit_head_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_head")),
     )
@@ -52,4 +54,5 @@ def downgrade() -> None:
     op.drop_table("audit_anchors")
     op.drop_table("audit_head")
     with op.batch_alter_table("audit", schema=None) as batch_op:
+        batch_op.drop_column("mark")
         batch_op.drop_column("key_version")

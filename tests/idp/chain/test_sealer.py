@@ -61,8 +61,8 @@ def test_record_that_commits_late_is_sealed_late(context: Context) -> None:
         add_records(context, 2, at=now - 60)
     else:
         with context.database.session() as slow:
-            slow.add(_record(now - 60))
-            slow.add(_record(now - 60))
+            for _ in range(2):
+                audit.record(context, slow, "test:record:late")
             slow.flush()
             add_records(context, 5)
             assert sealer.seal_all(context) == 5
@@ -74,7 +74,7 @@ def test_record_that_commits_late_is_sealed_late(context: Context) -> None:
 def test_record_that_is_rolled_back_leaves_no_gap(context: Context) -> None:
     def refused() -> None:
         with context.database.session() as session:
-            session.add(_record(context.now()))
+            audit.record(context, session, "test:record:made")
             session.flush()
             raise RuntimeError
 
@@ -83,11 +83,6 @@ def test_record_that_is_rolled_back_leaves_no_gap(context: Context) -> None:
     add_records(context, 3)
     assert sealer.seal_all(context) == 3
     assert_whole(context, 3)
-
-
-def _record(at: int) -> AuditRecord:
-    common = {"result": "done", "channel": "service", "address": "", "request_id": "-"}
-    return AuditRecord(id=uuid4(), at=at, event="test:record:late", **common)
 
 
 def test_two_sealers_and_many_writers_seal_each_record_once(context: Context, stores: dict[str, str]) -> None:
@@ -99,7 +94,7 @@ def test_two_sealers_and_many_writers_seal_each_record_once(context: Context, st
     def write() -> None:
         for _ in range(each):
             with context.database.session() as session:
-                session.add(_record(context.now()))
+                audit.record(context, session, "test:record:made")
 
     def seal(own: Context) -> None:
         try:

@@ -214,6 +214,49 @@ def test_holder_of_the_database_alone_cannot_recompute_the_chain(context: Contex
     assert (counts["changed"], counts["head"]) == (RECORDS, 1)
 
 
+def test_record_that_the_product_never_wrote_is_named_though_the_sealer_took_it(context: Context) -> None:
+    """Rows put into the table by hand: without a mark, with one of another record, with one that is made up."""
+    sealed_chain(context)
+    with context.database.session() as session:
+        copied = tamper.columns(session, 5)
+        for found in (None, copied["mark"], (1).to_bytes(2, "big") + bytes(32)):
+            new = copied | {"id": uuid4(), "mark": found, "sequence": None, "hash": None, "previous_hash": None}
+            session.execute(AuditRecord.__table__.insert().values(**new))
+    assert sealer.seal_all(context) == 3
+    assert verdict(context) == ({"inserted": 3}, RECORDS + 1)
+
+
+def test_record_that_was_changed_before_it_was_sealed_is_named(context: Context) -> None:
+    tamper.add_records(context, 5)
+    run(context, "update audit set result = 'refused' where event = 'test:record:3'")
+    sealer.seal_all(context)
+    assert verdict(context)[0] == {"inserted": 1}
+
+
+def test_mark_under_a_key_that_never_was_does_not_pass(context: Context) -> None:
+    tamper.add_records(context, 5)
+    with context.database.session() as session:
+        session.execute(
+            update(AuditRecord).where(AuditRecord.event == "test:record:3").values(mark=b"\xff\xff" + bytes(32))
+        )
+    sealer.seal_all(context)
+    assert verdict(context)[0] == {"no_key": 1}
+
+
+def test_records_from_before_there_were_marks_are_taken_and_later_ones_are_not(context: Context) -> None:
+    tamper.add_records(context, 5, at=context.now() - 1_000)
+    run(context, "update audit set mark = null")
+    tamper.add_records(context, 5)
+    sealed_chain(context)
+    assert verify(context).intact
+    tamper.add_records(context, 2, at=context.now() + sealer.UPGRADE_SECONDS + 60)
+    run(context, "update audit set mark = null where sequence is null")
+    sealer.seal_all(context)
+    assert verdict(context)[0] == {"inserted": 2}
+    run(context, "update audit_head set unmarked_until = 9999999999")
+    assert verdict(context)[0]["head"] == 1, "nobody moves that time"
+
+
 def test_displaced_runs_are_found_by_what_they_follow() -> None:
     a, b, c, d, e, f = (name.encode() for name in "abcdef")  # stored: a d e b c f
     breaks = [Break(2, c, a), Break(4, a, e), Break(6, e, c)]
