@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -21,12 +22,14 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, ProgrammingError
 from starlette.applications import Starlette
 
+from admin import audit as audit_commands
 from admin import doctor
 from admin.commands import COMMANDS, print_json, refusals
 from admin.deliveries import deliveries as delivery_commands
 from admin.demo import running_demo
-from idp import deliveries, keys, lockout, logs, messages, metrics, sessions, tracing
+from idp import deliveries, keys, logs, messages, metrics, purge, sessions, tracing
 from idp.authn import password
+from idp.chain import anchors, sealer
 from idp.config import Config, load_config
 from idp.context import Context, new_request_id
 from idp.database import Database, insert_into
@@ -177,12 +180,6 @@ def application_of(context: Context) -> Starlette:
             with context.database.session() as session:
                 ended = sessions.end_expired(context, session, limit=EXPIRY_BATCH)
 
-    def forget_failures() -> None:
-        gone = lockout.PURGE_BATCH
-        while gone == lockout.PURGE_BATCH:
-            with context.database.session() as session:
-                gone = lockout.purge(context, session)
-
     async def deliver() -> None:
         await deliveries.run_forever(context, {deliveries.BACKCHANNEL_LOGOUT: build_notice})
 
@@ -202,10 +199,10 @@ def application_of(context: Context) -> Starlette:
         every(KEYS_SECONDS, lambda: reload_keys(context)),
         every(CHECK_SECONDS, context.database.check),
         every(EXPIRY_SECONDS, end_expired),
-        every(EXPIRY_SECONDS, forget_failures),
         unending(deliver),
         unending(tell),
         *([unending(trace)] if context.config.traces else []),
+        *(unending(partial(loop, context)) for loop in (sealer.run_forever, anchors.run_forever, purge.run_forever)),
     ]
     return create_application(context, ROUTES, background, show_error, spans)
 
@@ -271,7 +268,7 @@ def cli(ctx: click.Context) -> None:
     logs.configure("INFO" if ctx.invoked_subcommand == "run" else "WARNING")
 
 
-for command in (*COMMANDS, delivery_commands):
+for command in (*COMMANDS, *audit_commands.COMMANDS, delivery_commands):
     cli.add_command(command)
 
 

@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, or_, select, text
 
 from idp import outgoing
 from idp.config import Config, unsafe_for_production
 from idp.context import Context
 from idp.errors import YimenError
-from idp.models import Delivery, SigningKey
+from idp.models import AuditAnchor, AuditHead, AuditRecord, Delivery, SigningKey
 
 OLD_KEY_SECONDS = 400 * 86_400
+UNSEALED_SECONDS = 300
 SQLITE_NEEDED = (3, 35, 0)
 
 
@@ -37,7 +38,7 @@ def examine(
             found.append(Finding("database", "ok", _database(context)))
             found.append(Finding("schema", "ok", context.database.schema_head))
             found.append(Finding("master_key", "ok", "fits the database"))
-            found += [_keys(context), _ephemeral(context), _deliveries(context)]
+            found += [_keys(context), _ephemeral(context), _deliveries(context), _audit(context)]
     except YimenError as error:
         detail = f" ({error.detail})" if error.detail else ""
         found.append(Finding("start", "failed", error.message + detail))
@@ -95,6 +96,25 @@ def _deliveries(context: Context) -> Finding:
     if failed:
         return Finding("deliveries", "warning", f"{failed} notices never arrived")
     return Finding("deliveries", "ok", "none failed")
+
+
+def _audit(context: Context) -> Finding:
+    """Whether the sealer keeps up and anchors reach the outside; `yimen audit verify` looks at the chain itself."""
+    late = context.now() - UNSEALED_SECONDS
+    with context.database.session(write=False) as session:
+        head = session.get(AuditHead, 1)
+        unsealed = session.scalar(
+            select(func.count()).where(AuditRecord.sequence.is_(None), AuditRecord.at < late).select_from(AuditRecord)
+        )
+        places = [AuditAnchor.filed_at, *([AuditAnchor.stored_at] if context.config.audit_store_url else [])]
+        waiting = or_(*(place.is_(None) for place in places))
+        inside = session.scalar(select(func.count()).where(waiting, AuditAnchor.at < late).select_from(AuditAnchor))
+    if unsealed:
+        return Finding("audit", "warning", f"{unsealed} records wait to be sealed; is a server running?")
+    if inside:
+        return Finding("audit", "warning", f"{inside} anchors have not reached the file or the outside store")
+    place = "an outside store" if context.config.audit_store_url else str(context.config.audit_anchor_file)
+    return Finding("audit", "ok", f"{head.sequence if head else 0} records sealed, anchored in {place}")
 
 
 def report(findings: list[Finding]) -> dict[str, Any]:

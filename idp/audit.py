@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.orm import Session
 
+from idp.chain.links import mark
 from idp.context import Context
 from idp.models import AuditRecord
 from idp.statements import Change, Done
@@ -28,13 +29,15 @@ RECORD = Change(
         "audit_address": "text",
         "audit_request": "text",
         "audit_detail": "text",
+        "audit_mark": "bytea",
     },
     row=Done,
     key="audit_id",
     sql="""
-    insert into audit (id, at, event, result, actor, account_id, client_id, channel, address, request_id, detail)
+    insert into audit (id, at, event, result, actor, account_id, client_id, channel, address, request_id, detail,
+                       mark)
     select audit_id, audit_at, audit_event, audit_result, audit_actor, audit_account, audit_client, audit_channel,
-           audit_address, audit_request, audit_detail
+           audit_address, audit_request, audit_detail, audit_mark
       from wanted {when} where true on conflict (id) do nothing returning id as audit_id""",
 )
 
@@ -49,8 +52,8 @@ def values(
     result: str = "done",
     detail: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The values of RECORD for a change that names it as an effect."""
-    return {
+    """The values of RECORD for a change that names it as an effect, with the mark that this process wrote them."""
+    given = {
         "audit_id": uuid4(),
         "audit_at": context.now(),
         "audit_event": event,
@@ -63,6 +66,7 @@ def values(
         "audit_request": context.request_id,
         "audit_detail": json.dumps(detail, sort_keys=True) if detail else None,
     }
+    return {**given, "audit_mark": mark(context.vault, tuple(given.values()))}
 
 
 def record(

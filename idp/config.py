@@ -35,6 +35,12 @@ class Config:
     rate_limits: bool
     trusted_proxies: tuple[Network, ...]
     traces: str
+    audit_anchor_seconds: int
+    audit_anchor_records: int
+    audit_anchor_file: Path
+    audit_store_url: str
+    audit_keep_days: int
+    ended_keep_days: int
 
     @property
     def production(self) -> bool:
@@ -79,7 +85,13 @@ def load_config(environ: Mapping[str, str] = os.environ) -> Config:
         code_sender=get("YIMEN_CODE_SENDER", "outbox", _code_sender),
         rate_limits=get("YIMEN_RATE_LIMITS", "on", _switch),
         trusted_proxies=get("YIMEN_TRUSTED_PROXIES", "", _networks),
-        traces=get("YIMEN_TRACES", "", _collector),
+        traces=get("YIMEN_TRACES", "", _http_address),
+        audit_anchor_seconds=get("YIMEN_AUDIT_ANCHOR_SECONDS", "3600", _at_least(1)),
+        audit_anchor_records=get("YIMEN_AUDIT_ANCHOR_RECORDS", "10000", _at_least(1)),
+        audit_anchor_file=get("YIMEN_AUDIT_ANCHOR_FILE", f"{data_dir}/audit-anchors.jsonl", Path),
+        audit_store_url=get("YIMEN_AUDIT_STORE_URL", "", _http_address),
+        audit_keep_days=get("YIMEN_AUDIT_KEEP_DAYS", "1096", _at_least(180)),  # the law asks for six months
+        ended_keep_days=get("YIMEN_ENDED_KEEP_DAYS", "30", _at_least(1)),
     )
     refuse_unsafe(config, explicit=set(values))
     return config
@@ -210,10 +222,19 @@ def _code_sender(text: str) -> str:
     raise ValueError("must be outbox or the address of an SMS gateway")
 
 
-def _collector(text: str) -> str:
-    if not text or urlsplit(text).scheme in ("http", "https"):
-        return text
-    raise ValueError("must be the address of an OTLP/HTTP collector")
+def _at_least(least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) < least:
+            raise ValueError(f"must be a whole number from {least} on")
+        return int(text)
+
+    return read
+
+
+def _http_address(text: str) -> str:
+    if text and (urlsplit(text).scheme not in ("http", "https") or not urlsplit(text).hostname):
+        raise ValueError("must be an absolute http(s) address")
+    return text
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -66,6 +66,17 @@ class Vault:
         """A key of 32 bytes for one purpose."""
         return self._key(min(self._masters), f"purpose {purpose}")
 
+    @property
+    def version(self) -> int:
+        """The version that seals now."""
+        return self._current
+
+    def derive_at(self, version: int, purpose: str) -> bytes:
+        """A key for one purpose under a named version, for what records that version. Raises MasterKeyError."""
+        if version not in self._masters:
+            raise MasterKeyError(f"version {version} of the master key is not in its file")
+        return self._key(version, f"purpose {purpose}")
+
     def fingerprint(self) -> str:
         """Sixteen hex digits by which a database knows its master key, and which tell nothing about it."""
         return self.derive("fingerprint").hex()[:16]

@@ -458,7 +458,10 @@ class DeliveryLane(Base):
 
 
 class AuditRecord(Base):
-    """One security act. The columns of the chain are filled by the sealer, in the order of commits."""
+    """One security act. The columns of the chain are filled by the sealer.
+
+    Its order is that of sealing: a record that commits late is sealed late, whatever its time says.
+    """
 
     __tablename__ = "audit"
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
@@ -475,3 +478,48 @@ class AuditRecord(Base):
     sequence: Mapped[int | None] = mapped_column(unique=True)
     previous_hash: Mapped[bytes | None]
     hash: Mapped[bytes | None]
+    key_version: Mapped[int | None]  # version of the master key whose chain key made `hash`
+    mark: Mapped[bytes | None]  # proves that the product wrote the record, from the moment of writing on
+
+
+class AuditHead(Base):
+    """Where the chain ends; one row. Each sealing moves it by compare-and-set."""
+
+    __tablename__ = "audit_head"
+    __table_args__ = (CheckConstraint("id = 1", name="id"),)
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    sequence: Mapped[int]
+    hash: Mapped[bytes]
+    key_version: Mapped[int]
+    mac: Mapped[bytes]  # binds number and hash, so that nobody without the key sets the end back unseen
+    at: Mapped[int]
+    unmarked_until: Mapped[int]  # records from before this time may be without mark: they are older than marks
+
+
+class AuditAnchor(Base):
+    """A signed statement that record `sequence` has this hash; a checkpoint says so of the last purged record."""
+
+    __tablename__ = "audit_anchors"
+    __table_args__ = (_one_of("kind", "anchor", "checkpoint"),)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    hash: Mapped[bytes]
+    at: Mapped[int]
+    key_version: Mapped[int]
+    mac: Mapped[bytes]
+    statement: Mapped[str]  # a JWS by the signing keys, for those who do not have the master key
+    filed_at: Mapped[int | None]  # appended to the file of anchors
+    stored_at: Mapped[int | None]  # taken by the outside store
+    receipt: Mapped[str | None]  # what the store answered, such as a time stamp
+    attempts: Mapped[int] = mapped_column(default=0)
+    next_at: Mapped[int] = mapped_column(default=0)
+    last_result: Mapped[str | None]
+
+
+class Lease(Base):
+    """Background work that one process at a time does; who holds it, and until when unless renewed."""
+
+    __tablename__ = "leases"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    holder: Mapped[str]
+    expires_at: Mapped[int]

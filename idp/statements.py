@@ -117,6 +117,22 @@ class Statement(Generic[R]):
         finally:
             cursor.close()
 
+    def run_all(self, session: Session, requests: Sequence[tuple[Any, ...]]) -> list[R]:
+        """The rows of many requests, `values` of each, inside the transaction of `session`."""
+        if not requests:
+            return []
+        connection = session.connection()
+        session.flush()
+        if connection.dialect.name == "postgresql":
+            arrays = (list(range(len(requests))), *(list(column) for column in zip(*requests, strict=True)))
+            result = connection.exec_driver_sql(self._postgresql_sync, arrays)
+            return [self.row(*raw[1:]) for raw in result] if result.returns_rows else []
+        cursor = connection.connection.cursor()
+        try:
+            return [row for values in requests for row in self.run_sqlite(cursor, values)]  # type: ignore[arg-type]
+        finally:
+            cursor.close()
+
     def one(self, session: Session, /, **given: Any) -> R | None:
         """The row of one request, or None: not found, or the compare-and-set refused."""
         rows = self.run(session, **given)

@@ -13,8 +13,8 @@ OURS = ("idp", "clients", "migrations", "admin", "server")
 STOREYS = {
     1: "idp.config idp.errors idp.refusals idp.logs idp.identifiers idp.standard_claims",
     2: """idp.database idp.statements idp.batches idp.models idp.ephemeral idp.encryption idp.keys idp.context
-        idp.audit idp.outgoing idp.deliveries idp.metrics idp.tracing idp.jobs""",
-    3: """idp.accounts idp.organizations idp.mandates idp.sessions idp.consents idp.ratelimit idp.lockout
+        idp.audit idp.outgoing idp.deliveries idp.metrics idp.tracing idp.jobs idp.leases idp.chain""",
+    3: """idp.accounts idp.organizations idp.mandates idp.sessions idp.consents idp.purge idp.ratelimit idp.lockout
         idp.known_devices idp.messages idp.senders idp.proofing
         idp.cross_device idp.authn""",
     4: "idp.http idp.oidc",

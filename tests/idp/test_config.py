@@ -53,6 +53,10 @@ def test_defaults_work_without_any_setting() -> None:
         ({"YIMEN_METRICS_ALLOW": "10.0.0.0/99"}, "YIMEN_METRICS_ALLOW"),
         ({"YIMEN_TRUSTED_PROXIES": "proxy"}, "YIMEN_TRUSTED_PROXIES"),
         ({"YIMEN_CODE_SENDER": "pigeon"}, "YIMEN_CODE_SENDER"),
+        ({"YIMEN_AUDIT_KEEP_DAYS": "179"}, "YIMEN_AUDIT_KEEP_DAYS: must be a whole number from 180 on"),
+        ({"YIMEN_AUDIT_ANCHOR_SECONDS": "1h"}, "YIMEN_AUDIT_ANCHOR_SECONDS: must be a whole number"),
+        ({"YIMEN_ENDED_KEEP_DAYS": "0"}, "YIMEN_ENDED_KEEP_DAYS"),
+        ({"YIMEN_AUDIT_STORE_URL": "ftp://store"}, "YIMEN_AUDIT_STORE_URL"),
         ({"YIMEN_CONFIG": "/does/not/exist.toml"}, "YIMEN_CONFIG: cannot read"),
     ],
 )
