@@ -12,6 +12,7 @@ from idp.context import Context
 from idp.errors import InvalidInput, Unavailable
 from idp.http.request import Request
 from idp.http.response import json_response
+from idp.keys import JWKS_SECONDS
 from idp.oidc import claims, client, grants, guard, profiles, store, tokens
 from idp.oidc.client import RelyingParty
 from idp.oidc.provider import Decision, Provider, ProviderRequest, refuse
@@ -194,5 +195,5 @@ async def _revoke(context: Context, client_id: str, token: str) -> None:
 
 
 async def get_jwks(context: Context, request: Request) -> Response:
-    """RFC 7517; caches may keep it for five minutes, and unknown kids make clients look again."""
-    return json_response(context.keys.jwks, headers={"Cache-Control": "public, max-age=300", "Pragma": ""})
+    """RFC 7517; caches may keep it for JWKS_SECONDS, and unknown kids make clients look again."""
+    return json_response(context.keys.jwks, headers={"Cache-Control": f"public, max-age={JWKS_SECONDS}", "Pragma": ""})
