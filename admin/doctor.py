@@ -12,6 +12,7 @@ from sqlalchemy import func, select, text
 from idp import keys, master_keys, outgoing, sealed
 from idp.config import Config, unsafe_for_production
 from idp.context import Context
+from idp.ephemeral import open_ephemeral
 from idp.errors import YimenError
 from idp.models import Delivery, SigningKey
 
@@ -128,10 +129,19 @@ def _span(seconds: int) -> str:
 def _ephemeral(context: Context) -> Finding:
     kind = "Redis" if context.config.redis_url else "in this process"
     try:
-        asyncio.run(context.ephemeral.ping())
+        asyncio.run(_ping(context.config.redis_url))
     except YimenError as error:
         return Finding("ephemeral", "failed", error.detail or error.message)
     return Finding("ephemeral", "ok", kind)
+
+
+async def _ping(url: str) -> None:
+    """With a connection of its own: one that is shared would be closed in another event loop."""
+    store = open_ephemeral(url)
+    try:
+        await store.ping()
+    finally:
+        await store.close()
 
 
 def _deliveries(context: Context) -> Finding:
