@@ -80,8 +80,9 @@ def rotate(careful: bool, master: bool, status: bool, rest: float, settle: int) 
 
 
 def _rotate_signing(context: Context, careful: bool) -> dict[str, Any]:
-    now = context.now()
     with context.database.session() as session:
+        keys.hold(session)
+        now = context.now()
         wait = keys.unknown_to_caches(session, now)
         warning = f"clients' cached key sets may lack the next keys for {wait} more seconds"
         if careful and wait:

@@ -25,11 +25,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from sqlalchemy import func, select, update
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from idp.encryption import Vault
-from idp.errors import Conflict
 from idp.models import SigningKey
 
 ALGORITHMS = ("ES256", "RS256")
@@ -242,15 +240,18 @@ def ensure(session: Session, vault: Vault, now: int) -> None:
 def rotate(session: Session, vault: Vault, now: int) -> list[str]:
     """For each algorithm: active becomes retired, next becomes active, a new next is made. The new active kids.
 
-    Clients have seen the key before it signs, because `next` was published all along. Raises Conflict when another
-    process rotates at this moment.
+    Clients have seen the key before it signs, because `next` was published all along.
     """
-    try:
-        active = [_move_on(session, vault, algorithm, now) for algorithm in ALGORITHMS]
-    except IntegrityError:
-        raise Conflict("another command rotates the keys") from None
+    hold(session)
+    active = [_move_on(session, vault, algorithm, now) for algorithm in ALGORITHMS]
     bury(session, now)
     return active
+
+
+def hold(session: Session) -> None:
+    """One rotation after the other: lock the rows, the oldest first, until the transaction ends."""
+    session.execute(select(SigningKey.id).order_by(SigningKey.created_at, SigningKey.id).with_for_update()).all()
+    session.expire_all()
 
 
 def _move_on(session: Session, vault: Vault, algorithm: str, now: int) -> str:
@@ -282,14 +283,14 @@ def bury(session: Session, now: int) -> list[str]:
 def unknown_to_caches(session: Session, now: int) -> int:
     """Seconds until every client's cached key set holds the next keys; 0 when it does.
 
-    A set is kept for JWKS_SECONDS. The first next keys are as old as the first active ones: no set lacks them.
+    A set is kept for JWKS_SECONDS. Before the first rotation no set can lack the next keys: they are as old as the
+    active ones.
     """
-    published = session.execute(
-        select(SigningKey.state, func.min(SigningKey.created_at)).group_by(SigningKey.state)
-    ).all()
-    oldest = min(at for _, at in published)
-    newest_next = session.scalar(select(func.max(SigningKey.created_at)).where(SigningKey.state == "next")) or now
-    return 0 if newest_next == oldest else max(0, newest_next + JWKS_SECONDS - now)
+    rotated = session.scalar(
+        select(func.count()).select_from(SigningKey).where(SigningKey.state.in_(("retired", "gone")))
+    )
+    newest = session.scalar(select(func.max(SigningKey.created_at)).where(SigningKey.state == "next"))
+    return max(0, (newest or 0) + JWKS_SECONDS - now) if rotated else 0
 
 
 def record_uses(session: Session, uses: Mapping[str, int], now: int) -> None:
