@@ -1,8 +1,12 @@
 """Every value moves to the new version of the master key; nothing that somebody changes meanwhile is overwritten."""
 
+import contextlib
+import itertools
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -14,6 +18,7 @@ from idp.database import Database
 from idp.encryption import MasterKeyError, Vault
 from idp.errors import Conflict
 from idp.models import Account, AuditRecord, Fact, MasterKey, Reseal
+from idp.statements import Change
 from tests.support import master
 from tests.support.context import citizen_number, new_organization, new_person, opened
 
@@ -186,6 +191,92 @@ def test_run_begins_its_last_round_after_what_was_under_way(context: Context) ->
     reseal.run(context, 2, rest=0, settle=2)
     with context.database.session() as session:
         assert min(session.scalars(select(Reseal.started_at))) >= since + 2
+
+
+class Killed(BaseException):
+    """A process that is no more, at a place of the test's choice."""
+
+
+@pytest.mark.parametrize("place", ["before the swap", "before the commit", "after the commit"])
+def test_run_killed_anywhere_is_resumed(
+    context: Context, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Killed at its third batch again and again, each time going on in a fresh process; tests/flows kills for good."""
+    before, seen = counts(context), [0]
+    change_over(context)
+    if place == "after the commit":
+        monkeypatch.setattr(reseal, "_one_batch", dying(reseal._one_batch, after=True))
+    else:
+        monkeypatch.setattr(Change, "run_all", dying(Change.run_all, after=place == "before the commit"))
+    for _ in range(6):
+        with opened(environment) as process, contextlib.suppress(Killed):
+            run(process)
+        with context.database.session() as session:
+            seen.append(sum(session.scalars(select(Reseal.seen))))
+    assert seen == sorted(seen), "what was committed is never lost"
+    assert seen[1] < seen[3] < seen[6], "what was committed is not done again"
+    monkeypatch.undo()
+    done = run(context)
+    assert counts(context) == {2: sum(before.values())}
+    assert done["retired"] == [1]
+
+
+def dying(work: Callable[..., Any], *, after: bool) -> Callable[..., Any]:
+    """The same work, killed in every third call that brings something along, right before it or after it."""
+    calls = itertools.count(1)
+
+    def worked(*arguments: Any, **options: Any) -> Any:
+        if not after and next(calls) % 3 == 0:
+            raise Killed
+        done = work(*arguments, **options)
+        if after and getattr(done, "finished_at", None) is None and next(calls) % 3 == 0:
+            raise Killed
+        return done
+
+    return worked
+
+
+def test_registrations_and_changes_go_on_all_along(context: Context, environment: dict[str, str]) -> None:
+    """Two processes register and read people while the columns move; everybody is found, whole and once."""
+    registered: list[str] = []
+    failures: list[BaseException] = []
+    over = threading.Event()
+
+    def work(process: Context) -> None:
+        while not over.is_set():
+            number = citizen_number()
+            try:
+                with process.database.session() as session:
+                    account = new_person(process, session, number=number, phone="17412345678")
+                with process.database.session(write=False) as session:
+                    assert accounts.reveal(process, session, session.get_one(Account, account.id)).number == number
+                registered.append(number)
+                time.sleep(0.02)
+                master_keys.refresh(process.database, process.vault)
+            except BaseException as error:
+                failures.append(error)
+                return
+
+    with opened(environment) as first, opened(environment) as second:
+        threads = [threading.Thread(target=work, args=(one,)) for one in (first, second)]
+        for thread in threads:
+            thread.start()
+        try:
+            change_over(context)
+            done = reseal.run(context, 2, batch=25, rest=0.5, settle=1)
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join(60)
+    assert failures == []
+    assert done["retired"] == [1]
+    assert set(counts(context)) == {2}
+    assert len(registered) > 5
+    with context.database.session() as session:
+        for number in registered:
+            found = accounts.find_for_login(context, session, number)
+            assert found is not None
+            assert accounts.reveal(context, session, found).number == number
 
 
 def test_two_commands_at_once_do_the_work_once(context: Context) -> None:
