@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 import click
 import uvicorn
 from alembic.util import CommandError
-from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, ProgrammingError
 from starlette.applications import Starlette
 
@@ -27,18 +26,17 @@ from admin import doctor
 from admin.commands import COMMANDS, print_json, refusals
 from admin.deliveries import deliveries as delivery_commands
 from admin.demo import running_demo
-from idp import deliveries, keys, logs, messages, metrics, purge, sessions, tracing
+from admin.keys import key_group
+from idp import deliveries, keys, logs, master_keys, messages, metrics, purge, sessions, tracing
 from idp.authn import password
 from idp.chain import anchors, sealer
 from idp.config import Config, load_config
 from idp.context import Context, new_request_id
-from idp.database import Database, insert_into
-from idp.encryption import MasterKeyError, Vault
+from idp.database import Database
 from idp.ephemeral import open_ephemeral
 from idp.errors import ConfigError, Unavailable, YimenError
 from idp.http.application import create_application
 from idp.keys import KeyRing
-from idp.models import Fact
 from idp.oidc.logout import build_notice
 from idp.outgoing import Outgoing
 from idp.pages.errors import show_error
@@ -48,8 +46,8 @@ from migrations import schema
 
 log = logging.getLogger("yimen")
 
-FINGERPRINT = "master_key_fingerprint"
 KEYS_SECONDS, CHECK_SECONDS, EXPIRY_SECONDS, SAMPLE_SECONDS = 2, 10, 60, 1
+KEY_CARE_SECONDS = 60
 STOP_SECONDS = 10
 HEALTH_SECONDS = 30  # a worker that is silent for longer is replaced; one that starts on a busy machine is silent too
 EXPIRY_BATCH = 100
@@ -68,13 +66,21 @@ def open_context(config: Config) -> Context:
     """Everything a process needs, checked: schema, master key, signing keys. Raises ConfigError, Unavailable."""
     needed = schema.head()
     database = Database(config.database_url, schema_head=needed)
+    try:
+        return _checked_context(config, database, needed)
+    except BaseException:
+        database.dispose()  # a refused start leaves nothing open
+        raise
+
+
+def _checked_context(config: Config, database: Database, needed: str) -> Context:
     if config.embedded:
         upgrade_schema(config, database)
     found = schema_of(database)
     if found is None or found < needed:
         raise SchemaOutdated(f"the schema is at {found or 'nothing'}, this version needs {needed}; run: yimen upgrade")
     database.check()
-    vault = _open_vault(config, database)
+    vault = master_keys.open_vault(config, database)
     context = Context(
         config=config,
         database=database,
@@ -114,21 +120,6 @@ def upgrade_schema(config: Config, database: Database) -> None:
         raise Unavailable("the schema cannot be changed", detail=str(error.orig)) from None
 
 
-def _open_vault(config: Config, database: Database) -> Vault:
-    """The vault, when its master key is the one that this database has known from its first start."""
-    with database.session(write=False) as session:
-        known = session.scalar(select(Fact.value).where(Fact.name == FINGERPRINT))
-    vault = Vault.open(config.master_key_file, create=known is None and not config.production)
-    if known is None:
-        with database.session() as session:
-            values = {"name": FINGERPRINT, "value": vault.fingerprint()}
-            session.execute(insert_into(session, Fact.__table__).values(**values).on_conflict_do_nothing())
-            known = session.scalar(select(Fact.value).where(Fact.name == FINGERPRINT))
-    if known != vault.fingerprint():
-        raise MasterKeyError(f"the master key in {config.master_key_file} does not fit this database")
-    return vault
-
-
 def _ensure_keys(context: Context) -> None:
     """Make the first signing keys; of two first starts one wins, and the other takes what it made."""
     try:
@@ -139,8 +130,10 @@ def _ensure_keys(context: Context) -> None:
 
 
 def reload_keys(context: Context) -> None:
+    """Signing keys and the version of the master key that seals, as another process may have changed them."""
     with context.database.session(write=False) as session:
         context.keys.reload(session, context.vault, context.now())
+    master_keys.refresh(context.database, context.vault)
 
 
 async def close(context: Context) -> None:
@@ -180,6 +173,11 @@ def application_of(context: Context) -> Starlette:
             with context.database.session() as session:
                 ended = sessions.end_expired(context, session, limit=EXPIRY_BATCH)
 
+    def tend_keys() -> None:
+        with context.database.session() as session:
+            keys.record_uses(session, context.keys.take_uses(), context.now())
+            keys.bury(session, context.now())
+
     async def deliver() -> None:
         await deliveries.run_forever(context, {deliveries.BACKCHANNEL_LOGOUT: build_notice})
 
@@ -199,6 +197,7 @@ def application_of(context: Context) -> Starlette:
         every(KEYS_SECONDS, lambda: reload_keys(context)),
         every(CHECK_SECONDS, context.database.check),
         every(EXPIRY_SECONDS, end_expired),
+        every(KEY_CARE_SECONDS, tend_keys),
         unending(deliver),
         unending(tell),
         *([unending(trace)] if context.config.traces else []),
@@ -268,7 +267,7 @@ def cli(ctx: click.Context) -> None:
     logs.configure("INFO" if ctx.invoked_subcommand == "run" else "WARNING")
 
 
-for command in (*COMMANDS, *audit_commands.COMMANDS, delivery_commands):
+for command in (*COMMANDS, *audit_commands.COMMANDS, key_group, delivery_commands):
     cli.add_command(command)
 
 

@@ -56,7 +56,7 @@ def verify_audit(files: tuple[Path, ...]) -> None:
     """Check the whole chain and name the first record that was tampered with.
 
     Kinds of faults: changed, removed, inserted, reordered, cut_off (records at the end are missing), head and anchor
-    (what tells where the chain stood was changed), no_key (the master key of a record is not in its file).
+    (what tells where the chain stood was changed), no_key (the root key of a record is not known here).
     A database that was set back as a whole is only noticed with --anchors. Exit status 1 when the chain is broken.
 
     \b

@@ -1,4 +1,4 @@
-"""Commands for people, organizations, clients and keys: each prints one JSON document on standard output."""
+"""Commands for people, organizations and clients: each prints one JSON document on standard output."""
 
 import asyncio
 import functools
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from clients import metadata as client_metadata
 from clients import registry
-from idp import accounts, audit, keys, lockout, organizations
+from idp import accounts, lockout, organizations
 from idp.authn import password
 from idp.context import Context
 from idp.errors import InvalidInput, YimenError
@@ -475,28 +475,4 @@ def resume_client(context: Context, session: Session, *, id: str, reason: str) -
     return registry.describe(registry.resume(context, session, id, reason))
 
 
-# --- keys
-
-
-@click.group("keys")
-def signing_keys() -> None:
-    """The keys that sign tokens."""
-
-
-@signing_keys.command("list")
-@answers
-def list_keys(context: Context, session: Session) -> Mapping[str, Any]:
-    """List the keys: next (published, unused), active (signs), retired (published until its tokens have expired)."""
-    return {"keys": keys.listing(session)}
-
-
-@signing_keys.command("rotate")
-@answers
-def rotate_keys(context: Context, session: Session) -> Mapping[str, Any]:
-    """Retire the active keys and let the next ones sign. Running servers follow within seconds."""
-    active = keys.rotate(session, context.vault, context.now())
-    audit.record(context, session, "keys:signing:rotated", detail={"active": active})
-    return {"active": active, "keys": keys.listing(session)}
-
-
-COMMANDS = (person, organization, client, signing_keys)
+COMMANDS = (person, organization, client)

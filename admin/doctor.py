@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import func, or_, select, text
 
-from idp import outgoing
+from idp import keys, master_keys, outgoing, sealed
 from idp.config import Config, unsafe_for_production
 from idp.context import Context
+from idp.ephemeral import open_ephemeral
 from idp.errors import YimenError
 from idp.models import AuditAnchor, AuditHead, AuditRecord, Delivery, SigningKey
 
@@ -37,8 +38,8 @@ def examine(
         with opener() as context:
             found.append(Finding("database", "ok", _database(context)))
             found.append(Finding("schema", "ok", context.database.schema_head))
-            found.append(Finding("master_key", "ok", "fits the database"))
-            found += [_keys(context), _ephemeral(context), _deliveries(context), _audit(context)]
+            found += [_master_key(context), _keys(context), *_each_key(context)]
+            found += [_ephemeral(context), _deliveries(context), _audit(context)]
     except YimenError as error:
         detail = f" ({error.detail})" if error.detail else ""
         found.append(Finding("start", "failed", error.message + detail))
@@ -80,13 +81,65 @@ def _keys(context: Context) -> Finding:
     return Finding("keys", "ok", ", ".join(sorted(key.algorithm for key in active)))
 
 
+def _each_key(context: Context) -> Iterator[Finding]:
+    """Age and use of each signing key that is not gone."""
+    now = context.now()
+    with context.database.session(write=False) as session:
+        listed = keys.listing(session)
+    for key in listed:
+        since = {"next": "created_at", "active": "activated_at", "retired": "retired_at"}[key["state"]]
+        used = "never used" if key["last_signed_at"] is None else f"last {_span(now - key['last_signed_at'])} ago"
+        message = (
+            f"{key['algorithm']} {key['kid'][:8]}: {key['state']} for {_span(now - key[since])}, "
+            f"made {_span(now - key['created_at'])} ago, signed {key['signatures']} tokens, {used}"
+        )
+        yield Finding("signing_key", "ok", message)
+
+
+def _master_key(context: Context) -> Finding:
+    """Age of each version in use, and what is sealed under each."""
+    now = context.now()
+    with context.database.session(write=False) as session:
+        rows = master_keys.versions_in_use(session)
+        counts = sealed.count_versions(session)
+    told = [f"{counts.get(row.version, 0)} values under version {row.version} ({row.state})" for row in rows]
+    told += [
+        f"{number} values under version {version} (retired: put its line back and run yimen keys rotate --master)"
+        for version, number in counts.items()
+        if version not in {row.version for row in rows}
+    ]
+    sealing = next(row for row in rows if row.state == "sealing")
+    age = now - (sealing.sealing_since or sealing.created_at)
+    message = f"fits the database; version {sealing.version} seals for {_span(age)} now; {', '.join(told)}"
+    if len(rows) > 1:
+        message += "; finish the change: yimen keys rotate --master"
+    return Finding("master_key", "ok" if len(told) == 1 else "warning", message)
+
+
+def _span(seconds: int) -> str:
+    """A span of time as people say it."""
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {unit}"
+    return f"{max(0, seconds)} seconds"
+
+
 def _ephemeral(context: Context) -> Finding:
     kind = "Redis" if context.config.redis_url else "in this process"
     try:
-        asyncio.run(context.ephemeral.ping())
+        asyncio.run(_ping(context.config.redis_url))
     except YimenError as error:
         return Finding("ephemeral", "failed", error.detail or error.message)
     return Finding("ephemeral", "ok", kind)
+
+
+async def _ping(url: str) -> None:
+    """With a connection of its own: one that is shared would be closed in another event loop."""
+    store = open_ephemeral(url)
+    try:
+        await store.ping()
+    finally:
+        await store.close()
 
 
 def _deliveries(context: Context) -> Finding:

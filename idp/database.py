@@ -112,6 +112,10 @@ class Database:
     async def close(self) -> None:
         await self._loads.close()
         await self._commits.close()
+        self.dispose()
+
+    def dispose(self) -> None:
+        """Close the connections of the plain way: all there are before the first load or commit."""
         self.engine.dispose()
         self._reading.dispose()
 

@@ -1,12 +1,20 @@
 """Signing keys: made, sealed, rotated and published (RFC 7517); JWTs signed and checked (RFC 7519).
 
 A key is `next` (published, unused), `active` (signs), `retired` (published until its last token has expired) or
-`gone`. Every signed token names its `kid`.
+`gone` (its private part is deleted). Every signed token names its `kid`.
+
+    next → active    by `rotate`; clients have had JWKS_SECONDS to learn of it, or `rotate` warns
+    active → retired by `rotate`; a worker signs with it for as long as it has not read the change, and it verifies
+    retired → gone   RETIRED_SECONDS later, by any worker: by then nothing that it signed is valid
+
+Workers read the keys every two seconds. One that is behind does no harm: what it signs with is published, and what
+the others sign with was published before.
 """
 
 import base64
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,14 +24,15 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from idp.encryption import Vault
 from idp.models import SigningKey
 
 ALGORITHMS = ("ES256", "RS256")
-RETIRED_FOR = 86_400  # seconds that a retired key stays published: the longest life of a token, and of key caches
+JWKS_SECONDS = 300  # how long a client may keep the key set
+RETIRED_SECONDS = 86_400  # how long a retired key is published: far above the longest life of a signed token and caches
 _TABLE, _COLUMN = SigningKey.__tablename__, "sealed_private"
 TOKEN_LIMIT = 8_192  # characters; our own tokens are far smaller
 
@@ -134,6 +143,7 @@ class KeyRing:
     def __init__(self) -> None:
         self._keys: dict[str, Key] = {}
         self._active: dict[str, Key] = {}
+        self._uses: Counter[str] = Counter()
         self.jwks = b'{"keys":[]}'
 
     def reload(self, session: Session, vault: Vault, now: int) -> None:
@@ -141,7 +151,7 @@ class KeyRing:
         rows = session.scalars(select(SigningKey).where(SigningKey.state != "gone").order_by(SigningKey.created_at))
         keys = {}
         for row in rows:
-            if row.state == "retired" and (row.retired_at or 0) + RETIRED_FOR < now:
+            if row.state == "retired" and (row.retired_at or 0) + RETIRED_SECONDS < now:
                 continue
             known = self._keys.get(row.kid)
             signer = known.signer if known else _unseal(vault, row)
@@ -156,7 +166,13 @@ class KeyRing:
         header = json.dumps({"alg": algorithm, "kid": key.kid, "typ": typ}, separators=(",", ":"))
         payload = json.dumps(claims, separators=(",", ":"), ensure_ascii=False)
         signed = f"{b64(header.encode())}.{b64(payload.encode())}"
+        self._uses[key.kid] += 1
         return f"{signed}.{b64(key.signer.sign(signed.encode()))}"
+
+    def take_uses(self) -> dict[str, int]:
+        """How often each key has signed since this was asked last."""
+        uses, self._uses = self._uses, Counter()
+        return dict(uses)
 
     def verify(self, token: str, *, typ: str) -> dict[str, Any] | None:
         """The claims of a JWT that this server signed and that has this type; None for anything else.
@@ -226,34 +242,72 @@ def rotate(session: Session, vault: Vault, now: int) -> list[str]:
 
     Clients have seen the key before it signs, because `next` was published all along.
     """
-    ensure(session, vault, now)
-    active = []
-    for algorithm in ALGORITHMS:
-        of = (SigningKey.algorithm == algorithm,)
-        session.execute(
-            update(SigningKey).where(*of, SigningKey.state == "active").values(state="retired", retired_at=now)
-        )
-        successor = session.scalars(
-            select(SigningKey).where(*of, SigningKey.state == "next").order_by(SigningKey.created_at).limit(1)
-        ).one()
-        successor.state, successor.activated_at = "active", now
-        session.flush()
-        session.add(_new_row(vault, algorithm, "next", now))
-        active.append(successor.kid)
-    session.execute(
-        update(SigningKey)
-        .where(SigningKey.state == "retired", SigningKey.retired_at < now - RETIRED_FOR)
-        .values(state="gone")
-    )
-    session.flush()
+    hold(session)
+    active = [_move_on(session, vault, algorithm, now) for algorithm in ALGORITHMS]
+    bury(session, now)
     return active
 
 
-def listing(session: Session) -> list[dict[str, Any]]:
-    """All keys that are not gone, oldest first."""
-    rows = session.scalars(
-        select(SigningKey).where(SigningKey.state != "gone").order_by(SigningKey.created_at, SigningKey.kid)
+def hold(session: Session) -> None:
+    """One rotation after the other: lock the rows, the oldest first, until the transaction ends."""
+    session.execute(select(SigningKey.id).order_by(SigningKey.created_at, SigningKey.id).with_for_update()).all()
+    session.expire_all()
+
+
+def _move_on(session: Session, vault: Vault, algorithm: str, now: int) -> str:
+    ensure(session, vault, now)
+    of = (SigningKey.algorithm == algorithm,)
+    session.execute(update(SigningKey).where(*of, SigningKey.state == "active").values(state="retired", retired_at=now))
+    successor = session.scalars(
+        select(SigningKey).where(*of, SigningKey.state == "next").order_by(SigningKey.created_at).limit(1)
+    ).one()
+    successor.state, successor.activated_at = "active", now
+    session.flush()
+    session.add(_new_row(vault, algorithm, "next", now))
+    session.flush()
+    return successor.kid
+
+
+def bury(session: Session, now: int) -> list[str]:
+    """Delete the private parts of keys that were retired RETIRED_SECONDS ago. The kids that are gone now."""
+    return sorted(
+        session.scalars(
+            update(SigningKey)
+            .where(SigningKey.state == "retired", SigningKey.retired_at < now - RETIRED_SECONDS)
+            .values(state="gone", gone_at=now, sealed_private=b"")
+            .returning(SigningKey.kid)
+        )
     )
+
+
+def unknown_to_caches(session: Session, now: int) -> int:
+    """Seconds until every client's cached key set holds the next keys; 0 when it does.
+
+    A set is kept for JWKS_SECONDS. Before the first rotation no set can lack the next keys: they are as old as the
+    active ones.
+    """
+    rotated = session.scalar(
+        select(func.count()).select_from(SigningKey).where(SigningKey.state.in_(("retired", "gone")))
+    )
+    newest = session.scalar(select(func.max(SigningKey.created_at)).where(SigningKey.state == "next"))
+    return max(0, (newest or 0) + JWKS_SECONDS - now) if rotated else 0
+
+
+def record_uses(session: Session, uses: Mapping[str, int], now: int) -> None:
+    """Add up how often keys have signed, for `doctor`."""
+    for kid, number in sorted(uses.items()):
+        session.execute(
+            update(SigningKey)
+            .where(SigningKey.kid == kid)
+            .values(signatures=SigningKey.signatures + number, last_signed_at=now)
+            .execution_options(synchronize_session=False)
+        )
+
+
+def listing(session: Session, *, gone: bool = False) -> list[dict[str, Any]]:
+    """All keys, those that are gone only on demand, oldest first, with the time at which each state began."""
+    wanted = select(SigningKey).order_by(SigningKey.created_at, SigningKey.kid)
+    rows = session.scalars(wanted if gone else wanted.where(SigningKey.state != "gone"))
     return [
         {
             "kid": row.kid,
@@ -262,6 +316,9 @@ def listing(session: Session) -> list[dict[str, Any]]:
             "created_at": row.created_at,
             "activated_at": row.activated_at,
             "retired_at": row.retired_at,
+            "gone_at": row.gone_at,
+            "signatures": row.signatures,
+            "last_signed_at": row.last_signed_at,
         }
         for row in rows
     ]

@@ -49,6 +49,56 @@ class Fact(Base):
     value: Mapped[str]
 
 
+class MasterKey(Base):
+    """A version of the master key, known by a fingerprint: who is about to seal, seals, still opens, or may go."""
+
+    __tablename__ = "master_keys"
+    __table_args__ = (
+        _one_of("state", "announced", "sealing", "opening", "retired"),
+        Index(
+            "uq_master_keys_sealing",
+            "state",
+            unique=True,
+            sqlite_where=text("state = 'sealing'"),
+            postgresql_where=text("state = 'sealing'"),
+        ),
+    )
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    fingerprint: Mapped[str]
+    state: Mapped[str]
+    missing_at: Mapped[int | None]  # when a process last said that it does not have it
+    created_at: Mapped[int]
+    sealing_since: Mapped[int | None]
+    retired_at: Mapped[int | None]
+
+
+class DataKey(Base):
+    """A key of its own, sealed like a field: the root of everything derived outlives every master key."""
+
+    __tablename__ = "data_keys"
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    name: Mapped[str] = mapped_column(unique=True)
+    sealed_key: Mapped[bytes]
+    created_at: Mapped[int]
+
+
+class Reseal(Base):
+    """How far one sealed column has come on its way to another version of the master key."""
+
+    __tablename__ = "reseals"
+    place: Mapped[str] = mapped_column(primary_key=True)  # table.column
+    version: Mapped[int]  # on the way to this one
+    round: Mapped[int]
+    position: Mapped[UUID]  # every row up to this id was looked at in this round
+    total: Mapped[int]  # rows at the beginning of the round
+    seen: Mapped[int]
+    found: Mapped[int]  # values under another version, sealed anew or changed by somebody meanwhile
+    broken: Mapped[int]  # values that no version opens
+    started_at: Mapped[int]
+    updated_at: Mapped[int]
+    finished_at: Mapped[int | None]
+
+
 class Account(Base):
     """A person. `level` is the assurance level 1 to 5 that the account has reached."""
 
@@ -269,7 +319,7 @@ class ClientKeySet(Base):
 
 
 class SigningKey(Base):
-    """A key pair that signs tokens; the private part is sealed."""
+    """A key pair that signs tokens; the private part is sealed, and empty once the key is gone."""
 
     __tablename__ = "signing_keys"
     __table_args__ = (
@@ -291,6 +341,9 @@ class SigningKey(Base):
     created_at: Mapped[int]
     activated_at: Mapped[int | None]
     retired_at: Mapped[int | None]
+    gone_at: Mapped[int | None]
+    signatures: Mapped[int] = mapped_column(default=0, server_default="0")
+    last_signed_at: Mapped[int | None]
 
 
 class SignOn(Base):

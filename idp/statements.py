@@ -117,19 +117,20 @@ class Statement(Generic[R]):
         finally:
             cursor.close()
 
-    def run_all(self, session: Session, requests: Sequence[tuple[Any, ...]]) -> list[R]:
-        """The rows of many requests, `values` of each, inside the transaction of `session`."""
-        if not requests:
-            return []
+    def run_all(self, session: Session, requests: Sequence[Mapping[str, Any]]) -> list[R]:
+        """The rows of many requests inside the transaction of `session`; a refused one has none."""
+        rows = [self.values(given) for given in requests]
         connection = session.connection()
+        if not rows:
+            return []
         session.flush()
         if connection.dialect.name == "postgresql":
-            arrays = (list(range(len(requests))), *(list(column) for column in zip(*requests, strict=True)))
+            arrays = (list(range(len(rows))), *(list(column) for column in zip(*rows, strict=True)))
             result = connection.exec_driver_sql(self._postgresql_sync, arrays)
             return [self.row(*raw[1:]) for raw in result] if result.returns_rows else []
         cursor = connection.connection.cursor()
         try:
-            return [row for values in requests for row in self.run_sqlite(cursor, values)]  # type: ignore[arg-type]
+            return [row for values in rows for row in self.run_sqlite(cursor, values)]  # type: ignore[arg-type]
         finally:
             cursor.close()
 

@@ -23,6 +23,7 @@ from idp import leases
 from idp.chain.links import Place, mac_of
 from idp.context import Context
 from idp.database import insert_into
+from idp.encryption import ROOT_VERSION
 from idp.errors import Unavailable, YimenError
 from idp.models import AuditAnchor, AuditHead
 from idp.outgoing import OutgoingFailed, OutgoingRefused
@@ -70,7 +71,7 @@ def make_if_due(context: Context, *, now_at_latest: bool = False) -> Place | Non
 
 def add(context: Context, session: Session, kind: str, place: Place) -> None:
     """Sign a statement about a place of the chain and keep it. Of two at once one stays."""
-    now, version = context.now(), context.vault.version
+    now, version = context.now(), ROOT_VERSION
     mac = mac_of(context.vault, version, kind, place, now)
     claims = {
         "iss": context.config.issuer,

@@ -2,8 +2,8 @@
 
     hash(n) = HMAC-SHA256(chain key, hash(n-1) || canonical record)        hash(0) = 32 zero bytes
 
-The chain key comes from the master key, so a thief of the database cannot make the chain anew. Each record names the
-version of the master key that it was sealed under. The number of a record is not hashed: it is its place, and
+The chain key comes from the root key, so a thief of the database cannot make the chain anew. Each record names the
+version of the root key that it was sealed under. The number of a record is not hashed: it is its place, and
 `mac_of` binds places to hashes at the head, at anchors and at checkpoints. So a record that was moved is known to be
 whole, and to be in the wrong place.
 """
@@ -18,7 +18,7 @@ from uuid import UUID
 
 from sqlalchemy import Row, Select, select
 
-from idp.encryption import Vault
+from idp.encryption import ROOT_VERSION, Vault
 from idp.models import AuditRecord
 
 GENESIS = bytes(32)
@@ -75,11 +75,11 @@ def canonical(values: Sequence[Any]) -> bytes:
 
 
 def mark(vault: Vault, values: Sequence[Any]) -> bytes:
-    """What proves that a record was written by a holder of the master key: its version (2 bytes), HMAC-SHA256.
+    """What proves that a holder of the master key wrote a record: the root key's version (2 bytes), HMAC-SHA256.
 
     The chain begins with sealing. The mark begins with writing: what somebody puts into the table has none.
     """
-    return _mark(vault, vault.version, canonical(values))
+    return _mark(vault, ROOT_VERSION, canonical(values))
 
 
 def _mark(vault: Vault, version: int, told: bytes) -> bytes:
@@ -97,7 +97,7 @@ Hasher = Callable[[bytes, bytes], bytes]
 
 
 def hasher(vault: Vault, version: int) -> Hasher:
-    """Hashes under one version of the master key. Raises MasterKeyError when the file does not have it."""
+    """Hashes under one root key. Raises MasterKeyError when it is not known."""
     return partial(_hash, vault.derive_at(version, "audit chain"))
 
 

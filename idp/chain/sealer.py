@@ -19,6 +19,7 @@ from idp.chain import anchors
 from idp.chain.links import START, Place, Record, as_record, canonical, hasher, mac_of, select_records
 from idp.context import Context
 from idp.database import insert_into
+from idp.encryption import ROOT_VERSION
 from idp.errors import Conflict, YimenError
 from idp.models import AuditHead, AuditRecord
 from idp.statements import Change, Done
@@ -87,14 +88,16 @@ def _unsealed(session: Session, limit: int) -> list[Record]:
     return sorted(map(as_record, rows), key=lambda record: (record.at, record.id))
 
 
-def _links(context: Context, before: Place, found: Sequence[Record]) -> tuple[list[tuple[object, ...]], Place]:
-    version = context.vault.version
+def _links(context: Context, before: Place, found: Sequence[Record]) -> tuple[list[dict[str, object]], Place]:
+    version = ROOT_VERSION
     hash_after = hasher(context.vault, version)
-    requests: list[tuple[object, ...]] = []
+    requests: list[dict[str, object]] = []
     sequence, previous = before
     for record in found:
         sequence, sealed = sequence + 1, hash_after(previous, canonical(record))
-        requests.append((record.id, sequence, previous, sealed, version))
+        requests.append(
+            {"record": record.id, "number": sequence, "previous": previous, "sealed": sealed, "version": version}
+        )
         previous = sealed
     return requests, Place(sequence, previous)
 
@@ -106,7 +109,7 @@ def _grace(context: Context, found: Sequence[Record]) -> int:
 
 def _move_head(context: Context, session: Session, before: Place, after: Place, unmarked_until: int) -> bool:
     """Whether the end of the chain was still `before`; then it is `after`."""
-    now, version = context.now(), context.vault.version
+    now, version = context.now(), ROOT_VERSION
     values = {
         "sequence": after.sequence,
         "hash": after.hash,
@@ -128,7 +131,7 @@ def _move_head(context: Context, session: Session, before: Place, after: Place, 
     return moved.one_or_none() is not None
 
 
-def _write(session: Session, requests: list[tuple[object, ...]]) -> int:
+def _write(session: Session, requests: list[dict[str, object]]) -> int:
     """How many of these records had no number yet and have one now."""
     return len(_SEAL.run_all(session, requests))
 

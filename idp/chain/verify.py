@@ -8,7 +8,7 @@ reordered  whole records stand in the wrong place
 cut_off    records at the end are missing: the head of the chain or an anchor has seen more
 head       the row that tells where the chain ends was changed or removed
 anchor     an anchor was changed, or contradicts another one
-no_key     the master key that a record was sealed under is not in the key file, so it cannot be checked
+no_key     the root key that a record was sealed under is not known here, so it cannot be checked
 """
 
 import hmac
@@ -172,7 +172,7 @@ class Walk:
             return True
 
     def _lost(self, number: int, version: int) -> None:
-        self._faults.add("no_key", number, 1, f"version {version} of the master key is not in its file")
+        self._faults.add("no_key", number, 1, f"root key {version} is not known here")
 
     def _missing(self, gap: int) -> None:
         first = self._number + 1

@@ -11,6 +11,7 @@ from idp.context import Context
 from idp.errors import InvalidInput, Unavailable
 from idp.http.request import Request
 from idp.http.response import json_response
+from idp.keys import JWKS_SECONDS
 from idp.oidc import callers, claims, grants, guard, profiles, requested, store, tokens
 from idp.oidc.callers import Caller
 from idp.oidc.callers import load_client as load_client
@@ -151,5 +152,5 @@ def _challenge(error: str) -> Response:
 
 
 async def get_jwks(context: Context, request: Request) -> Response:
-    """RFC 7517; caches may keep it for five minutes, and unknown kids make clients look again."""
-    return json_response(context.keys.jwks, headers={"Cache-Control": "public, max-age=300", "Pragma": ""})
+    """RFC 7517; caches may keep it for JWKS_SECONDS, and unknown kids make clients look again."""
+    return json_response(context.keys.jwks, headers={"Cache-Control": f"public, max-age={JWKS_SECONDS}", "Pragma": ""})

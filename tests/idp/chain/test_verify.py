@@ -185,19 +185,20 @@ def test_anchor_outlives_its_signing_key(context: Context) -> None:
 def test_chain_goes_on_under_a_new_master_key_and_old_records_stay_provable(context: Context) -> None:
     sealed_chain(context)
     masters = dict(context.vault._masters)
-    rotated = dataclasses.replace(context, vault=Vault(masters | {2: bytes(range(32))}))
+    rotated = dataclasses.replace(context, vault=Vault(masters | {2: bytes(range(32))}, root=context.vault._root))
     sealed_chain(rotated)
     assert verify(rotated).intact
     assert verify(rotated).records == 2 * RECORDS
     with context.database.session() as session:
-        assert {tamper.columns(session, n)["key_version"] for n in (1, 2 * RECORDS)} == {1, 2}
+        assert {tamper.columns(session, n)["key_version"] for n in (1, 2 * RECORDS)} == {1}
     tamper.change(rotated, 3)
     assert verdict(rotated) == ({"changed": 1}, 3)
 
 
-def test_lost_master_key_is_told_from_tampering(context: Context) -> None:
+def test_unknown_root_key_is_told_from_tampering(context: Context) -> None:
     tamper.add_records(context, 5)
-    sealer.seal_all(dataclasses.replace(context, vault=Vault({**context.vault._masters, 2: bytes(32)})))
+    sealer.seal_all(context)
+    run(context, "update audit set key_version = 9")
     counts = verify(context).counts
     assert counts["no_key"] == 5
     assert "changed" not in counts
