@@ -34,6 +34,9 @@ class Config:
     code_sender: str
     rate_limits: bool
     trusted_proxies: tuple[Network, ...]
+    header_seconds: int
+    body_seconds: int
+    address_connections: int
 
     @property
     def production(self) -> bool:
@@ -78,6 +81,9 @@ def load_config(environ: Mapping[str, str] = os.environ) -> Config:
         code_sender=get("YIMEN_CODE_SENDER", "outbox", _code_sender),
         rate_limits=get("YIMEN_RATE_LIMITS", "on", _switch),
         trusted_proxies=get("YIMEN_TRUSTED_PROXIES", "", _networks),
+        header_seconds=get("YIMEN_HEADER_SECONDS", "10", _number(1, 300)),
+        body_seconds=get("YIMEN_BODY_SECONDS", "30", _number(1, 300)),
+        address_connections=get("YIMEN_ADDRESS_CONNECTIONS", "256", _number(1, 100_000)),
     )
     refuse_unsafe(config, explicit=set(values))
     return config
@@ -145,6 +151,15 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
         if text not in allowed:
             raise ValueError(f"must be one of {', '.join(allowed)}")
         return text
+
+    return read
+
+
+def _number(least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return int(text)
 
     return read
 
