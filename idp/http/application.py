@@ -116,7 +116,7 @@ class Dispatcher:
         )
         request = Request(method=scope["method"], path=scope["path"])
         try:
-            request = await _read(scope, receive, route, context.config.body_seconds)
+            request = await _read(scope, receive, route, context.config.body_seconds + 5)  # the wire is first
             with self._room(context, scope, route):
                 response = await self._answer(context, request, route)
         except ClientDisconnect:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import ClassVar, Protocol
 
@@ -135,6 +136,7 @@ class Guard:
                 del self.addresses[name]
 
 
+@lru_cache(4_096)
 def group_of(address: str) -> str:
     """What counts as one address: an IPv4 address, or the /64 of an IPv6 address, which one household holds."""
     if ":" not in address:

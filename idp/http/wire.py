@@ -8,6 +8,7 @@ import asyncio
 import math
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from idp.http.limits import (
@@ -35,7 +36,7 @@ _REASONS = {  # reason: status, words
 
 
 class Refused(Exception):
-    """Thrown through the parser, which stops; uvicorn catches it as a HttpParserError and calls `send_400_response`."""
+    """Thrown through the parser, which stops and raises it again as a HttpParserError."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -58,7 +59,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         peer = self.client[0] if self.client else ""
         proxy = not peer or self.guard.is_proxy(peer)  # a socket in the file system is a proxy's
-        self.timeout_keep_alive = PROXY_IDLE_SECONDS if proxy else IDLE_SECONDS
+        self.timeout_keep_alive = PROXY_IDLE_SECONDS if proxy else int(self._patience(IDLE_SECONDS))
         self._deadline = self.loop.time() + (PROXY_IDLE_SECONDS if proxy else self.guard.limits.header_seconds)
         self._address = "" if proxy else peer
         if reason := self.guard.enter(self, self._address):
@@ -84,7 +85,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """End the connection when it is late: silently when nothing was asked, with 408 within a request."""
         if now < self._deadline:
             if self.transport.is_closing() and self._deadline == math.inf:
-                self._deadline = now + ANSWER_SECONDS  # the rest of the answer has to leave
+                self._deadline = now + self._patience(ANSWER_SECONDS)  # the rest of the answer has to leave
             return
         if self.flow.write_paused or self.transport.is_closing():
             self.guard.refused["reader"] += 1
@@ -96,11 +97,15 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._deadline = self.loop.time() + ANSWER_SECONDS
+        self._deadline = self.loop.time() + self._patience(ANSWER_SECONDS)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._deadline = {BODY: self._body_deadline, HEAD: self.loop.time() + ANSWER_SECONDS}.get(self.phase, math.inf)
+
+    def _patience(self, seconds: float) -> float:
+        """So many seconds, or fewer where the operator allows fewer for a whole body."""
+        return min(seconds, self.guard.limits.body_seconds)
 
     def _is_busy(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -111,7 +116,13 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._explained = 0
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:  # the parser's own, or Refused wrapped by it
+            self._refuse(self._reason or "malformed")
+        except httptools.HttpParserUpgrade:  # no upgrade is offered, so the request is answered as if it had not asked
+            pass
         self._unexplained += len(data) - self._explained
         if self.transport.is_closing():
             return
@@ -152,7 +163,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._window = self._swallowed = 0
         self._body_deadline = now + self.guard.limits.body_seconds
         waits = bool(self.pipeline)  # then we stopped reading, and nobody is late
-        self._deadline = min(now + SLOW_WINDOW, self._body_deadline) if given and not waits else math.inf
+        self._deadline = now + self._patience(SLOW_WINDOW) if given and not waits else math.inf
 
     def on_chunk_header(self) -> None:
         self._explained += 10
@@ -179,10 +190,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._reason = reason
         raise Refused(reason)
 
-    def send_400_response(self, msg: str) -> None:
-        """uvicorn calls this when the parser refuses, or one of our own callbacks."""
-        self._refuse(self._reason or "malformed")
-
     def _refuse(self, reason: str) -> None:
         """Answer and close. Where an earlier request still waits for its answer, close without a word."""
         self.guard.refused[reason] += 1
@@ -200,7 +207,4 @@ class GuardedProtocol(HttpToolsProtocol):
             ]
             self.transport.write(b"".join(head) + body)
         self.transport.close()
-        self._deadline = self.loop.time() + ANSWER_SECONDS
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Nothing to warn of: such a request is answered as if it had not asked (RFC 9110 section 7.8)."""
+        self._deadline = self.loop.time() + self._patience(ANSWER_SECONDS)

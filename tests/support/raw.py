@@ -1,6 +1,7 @@
 """Bytes over a plain socket: requests that no client library would send."""
 
 import contextlib
+import re
 import socket
 import time
 from urllib.parse import urlsplit
@@ -36,6 +37,19 @@ class Raw:
         with contextlib.suppress(ConnectionResetError, BrokenPipeError):
             while data := self.socket.recv(65_536):
                 found += data
+        return found
+
+    def read_one(self) -> bytes:
+        """One whole answer with a Content-Length; less when the server closes before."""
+        found = b""
+        while not found.endswith(b"\r\n\r\n"):
+            if not (data := self.socket.recv(1)):
+                return found
+            found += data
+        length = re.search(rb"\r\ncontent-length: (\d+)", found)
+        left = int(length[1]) if length else 0
+        while left and (data := self.socket.recv(left)):
+            found, left = found + data, left - len(data)
         return found
 
     def close(self) -> None:
