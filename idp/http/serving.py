@@ -4,6 +4,7 @@ A listening socket that outlives the workers is what makes a restart lose nothin
 Protocols: sd_listen_fds(3) for the sockets, sd_notify(3) for the word that we are ready.
 """
 
+import logging
 import os
 import resource
 import socket
@@ -17,6 +18,8 @@ from starlette.applications import Starlette
 from idp.errors import ConfigError
 from idp.http.limits import CONNECTIONS_LIMIT
 from idp.http.wire import GuardedProtocol
+
+log = logging.getLogger("yimen.serving")
 
 STOP_SECONDS = 10  # what is still under way then is cut off
 START_SECONDS = 60  # a worker that is not ready by then counts as failed, and the one before it goes on
@@ -105,8 +108,12 @@ def raise_open_files() -> None:
 
 
 def notify(state: str) -> None:
-    """One message to the service manager, when there is one (sd_notify)."""
+    """One message to the service manager, when there is one (sd_notify). One that does not listen stops nothing."""
     address = os.environ.get("NOTIFY_SOCKET", "")
-    if address:
+    if not address:
+        return
+    try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+    except OSError as error:
+        log.warning("the service manager does not listen", extra={"fields": {"detail": str(error.strerror)}})

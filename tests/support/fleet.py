@@ -36,6 +36,7 @@ class Fleet(YimenServer):
         self._socket = socket.create_server(("127.0.0.1", port), backlog=4_096)
         self.port = self._socket.getsockname()[1]
         self.workers: dict[int, subprocess.Popen[bytes]] = {}
+        self._said: dict[int, socket.socket] = {}  # where a worker says what it is about (NOTIFY_SOCKET)
         self._count = workers
         self._unit = read_unit("yimen@.service")["Service"]
 
@@ -51,9 +52,10 @@ class Fleet(YimenServer):
         command = [sys.executable, "server.py", *words[1:]]
         address = str(self.data_dir / f"notify-{number}")
         Path(address).unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as words_of_worker, self.log.open("ab") as log:
-            words_of_worker.bind(address)
-            words_of_worker.settimeout(float(self._unit["TimeoutStartSec"]))
+        said = self._said[number] = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        said.bind(address)
+        said.settimeout(float(self._unit["TimeoutStartSec"]))
+        with self.log.open("ab") as log:
             descriptor = self._socket.fileno()
             self.workers[number] = subprocess.Popen(
                 [*bound_to_us("TERM"), sys.executable, "-S", "-c", BECOME, str(descriptor), *command],
@@ -64,22 +66,24 @@ class Fleet(YimenServer):
                 stderr=log,
                 pass_fds=[descriptor],
             )
-            try:
-                assert words_of_worker.recv(100) == b"READY=1"
-            except TimeoutError:
-                tail = self.log.read_text(errors="replace")[-4_000:]
-                raise RuntimeError(f"worker {number} was not ready:\n{tail}") from None
+        try:
+            assert said.recv(100) == b"READY=1"
+        except TimeoutError:
+            tail = self.log.read_text(errors="replace")[-4_000:]
+            raise RuntimeError(f"worker {number} was not ready:\n{tail}") from None
 
     def stop_worker(self, number: int) -> int:
         """Drain one worker as `systemctl stop` would; its exit status. A worker that needs a kill is a failure."""
-        process = self.workers.pop(number)
+        process, said = self.workers.pop(number), self._said.pop(number)
         process.send_signal(signal.Signals[self._unit["KillSignal"]])
         try:
+            assert said.recv(100) == b"STOPPING=1"
             return process.wait(float(self._unit["TimeoutStopSec"]))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        except (subprocess.TimeoutExpired, TimeoutError):
             raise RuntimeError(f"worker {number} did not end by itself") from None
+        finally:
+            process.kill()
+            said.close()
 
     def restart_worker(self, number: int, root: Path = ROOT) -> None:
         assert self.stop_worker(number) in (0, -signal.SIGTERM)
