@@ -4,6 +4,7 @@ One `Guard` serves a worker. The wire (`wire.py`) asks it about connections, the
 """
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,9 @@ from typing import ClassVar, Protocol
 from idp.config import Config, Network
 from idp.errors import Overloaded
 
+log = logging.getLogger("yimen.limits")
+
+TELL_SECONDS = 60
 HEAD_LIMIT = 32_768  # bytes of the request line and all headers
 HEADERS_LIMIT = 100
 FRAMING_LIMIT = 16_384  # bytes of one body that are not body: chunk sizes, chunk extensions, trailers
@@ -92,12 +96,15 @@ class Guard:
         self._uncount(address)
 
     async def sweep_forever(self) -> None:
-        """Look at every connection once a second."""
-        loop = asyncio.get_running_loop()
+        """Look at every connection once a second; once a minute say who was turned away, not for each of them."""
+        loop, told, said_at = asyncio.get_running_loop(), Counter[str](), 0.0
         while True:
             await asyncio.sleep(1)
             for connection in tuple(self.connections):
                 connection.sweep(loop.time())
+            if self.refused != told and loop.time() - said_at >= TELL_SECONDS:
+                log.warning("turned away", extra={"fields": {"counts": dict(self.refused - told)}})
+                told, said_at = self.refused.copy(), loop.time()
 
     # --- requests
 
