@@ -6,17 +6,15 @@ import fcntl
 import logging
 import os
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NoReturn
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import click
-import uvicorn
 from alembic.util import CommandError
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, ProgrammingError
 from starlette.applications import Starlette
@@ -35,6 +33,7 @@ from idp.context import Context, new_request_id
 from idp.database import Database
 from idp.ephemeral import open_ephemeral
 from idp.errors import ConfigError, Unavailable, YimenError
+from idp.http import serving
 from idp.http.application import create_application
 from idp.keys import KeyRing
 from idp.oidc.logout import build_notice
@@ -48,8 +47,6 @@ log = logging.getLogger("yimen")
 
 KEYS_SECONDS, CHECK_SECONDS, EXPIRY_SECONDS, SAMPLE_SECONDS = 2, 10, 60, 1
 KEY_CARE_SECONDS = 60
-STOP_SECONDS = 10
-HEALTH_SECONDS = 30  # a worker that is silent for longer is replaced; one that starts on a busy machine is silent too
 EXPIRY_BATCH = 100
 
 
@@ -339,40 +336,18 @@ def _refuse_workers(config: Config, workers: int) -> None:
 
 
 def _serve(context: Context, host: str, port: int, workers: int, demo: bool) -> None:
-    _refuse_taken(host, port)
+    sockets = serving.inherited_sockets()
+    if not sockets:
+        serving.refuse_taken(host, port)
+    serving.raise_open_files()
     signal.signal(signal.SIGTERM, _stop)
-    options: dict[str, Any] = {
-        "host": host,
-        "port": port,
-        "loop": "uvloop",
-        "http": "httptools",
-        "ws": "none",
-        "lifespan": "on",
-        "log_config": None,
-        "access_log": False,
-        "server_header": False,
-        "proxy_headers": False,
-        "timeout_graceful_shutdown": STOP_SECONDS,
-        "timeout_worker_healthcheck": HEALTH_SECONDS,
-    }
     with running_demo(context, host, port) if demo else nullcontext():
         if workers == 1:
-            uvicorn.run(application_of(context), **options)
+            serving.serve_one(application_of(context), host, port, sockets)
             return
         asyncio.run(close(context))
         metrics.share(context.config.data_dir / "metrics")
-        uvicorn.run("server:create_app", factory=True, workers=workers, **options)
-
-
-def _refuse_taken(host: str, port: int) -> None:
-    """Raise ConfigError when somebody listens there: one clear line before anything is started."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ConfigError(f"cannot listen on {host} port {port}: {error.strerror}") from None
+        serving.serve_many("server:create_app", host, port, workers, sockets)
 
 
 def _stop(*_: object) -> NoReturn:

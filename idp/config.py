@@ -41,6 +41,9 @@ class Config:
     audit_store_url: str
     audit_keep_days: int
     ended_keep_days: int
+    header_seconds: int
+    body_seconds: int
+    address_connections: int
 
     @property
     def production(self) -> bool:
@@ -86,12 +89,15 @@ def load_config(environ: Mapping[str, str] = os.environ) -> Config:
         rate_limits=get("YIMEN_RATE_LIMITS", "on", _switch),
         trusted_proxies=get("YIMEN_TRUSTED_PROXIES", "", _networks),
         traces=get("YIMEN_TRACES", "", _http_address),
-        audit_anchor_seconds=get("YIMEN_AUDIT_ANCHOR_SECONDS", "3600", _at_least(1)),
-        audit_anchor_records=get("YIMEN_AUDIT_ANCHOR_RECORDS", "10000", _at_least(1)),
+        audit_anchor_seconds=get("YIMEN_AUDIT_ANCHOR_SECONDS", "3600", _number(1, 10**9)),
+        audit_anchor_records=get("YIMEN_AUDIT_ANCHOR_RECORDS", "10000", _number(1, 10**9)),
         audit_anchor_file=get("YIMEN_AUDIT_ANCHOR_FILE", f"{data_dir}/audit-anchors.jsonl", Path),
         audit_store_url=get("YIMEN_AUDIT_STORE_URL", "", _http_address),
-        audit_keep_days=get("YIMEN_AUDIT_KEEP_DAYS", "1096", _at_least(180)),  # the law asks for six months
-        ended_keep_days=get("YIMEN_ENDED_KEEP_DAYS", "30", _at_least(1)),
+        audit_keep_days=get("YIMEN_AUDIT_KEEP_DAYS", "1096", _number(180, 10**9)),  # the law asks for six months
+        ended_keep_days=get("YIMEN_ENDED_KEEP_DAYS", "30", _number(1, 10**9)),
+        header_seconds=get("YIMEN_HEADER_SECONDS", "10", _number(1, 300)),
+        body_seconds=get("YIMEN_BODY_SECONDS", "30", _number(1, 300)),
+        address_connections=get("YIMEN_ADDRESS_CONNECTIONS", "256", _number(1, 100_000)),
     )
     refuse_unsafe(config, explicit=set(values))
     return config
@@ -165,6 +171,15 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
     return read
 
 
+def _number(least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
 def _crypto(text: str) -> str:
     if text == "sm":
         raise ValueError("sm (SM2, SM3, SM4) is not available in this version; use international")
@@ -220,15 +235,6 @@ def _code_sender(text: str) -> str:
     if text == "outbox" or urlsplit(text).scheme in ("http", "https"):
         return text
     raise ValueError("must be outbox or the address of an SMS gateway")
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not text.isascii() or not text.isdigit() or int(text) < least:
-            raise ValueError(f"must be a whole number from {least} on")
-        return int(text)
-
-    return read
 
 
 def _http_address(text: str) -> str:

@@ -22,6 +22,7 @@ from idp import metrics, tracing
 from idp.context import Context, new_request_id
 from idp.database import POOL_SIZE
 from idp.errors import InvalidInput, MethodNotAllowed, NotFound, TooLarge, TooManyRequests, Unavailable, YimenError
+from idp.http.limits import Guard, Limits
 from idp.http.request import FORM_TYPE, Request, parse_cookies, parse_pairs
 from idp.http.response import BASE_HEADERS, BROWSER_COOKIE, json_response, new_browser, set_cookie
 
@@ -31,7 +32,7 @@ AsyncHandler = Callable[[Context, Request], Awaitable[Response]]
 PageHandler = Callable[[Context, Request, Session], Response]
 ErrorPage = Callable[[Context, Request, YimenError], Response]
 BODY_LIMIT = {"protocol": 65_536, "page": 1_048_576}
-BODY_SECONDS = 30
+ALWAYS = ("/healthz", "/readyz", "/metrics")  # answered by any Host, and however busy the worker is
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,12 @@ def create_application(
 ) -> Starlette:
     """The ASGI application. `background` tasks run from start to stop; finished requests leave `spans`."""
 
+    guard = Guard(Limits.of(context.config))
+
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = POOL_SIZE
-        tasks = [asyncio.ensure_future(start()) for start in background]
+        tasks = [asyncio.ensure_future(start()) for start in (*background, guard.sweep_forever)]
         yield
         for task in tasks:
             task.cancel()
@@ -83,7 +86,10 @@ def create_application(
 
     application = Starlette(lifespan=lifespan)
     application.router.redirect_slashes = False
-    application.router.default = Dispatcher(context, routes, error_page, spans)
+    application.router.default = Dispatcher(
+        context, routes, error_page, guard, tracing.Spans() if spans is None else spans
+    )
+    application.state.guard = guard  # the wire asks it too
     return application
 
 
@@ -91,10 +97,10 @@ class Dispatcher:
     """Finds the route by its exact path and answers. The only place that turns errors into responses."""
 
     def __init__(
-        self, context: Context, routes: Sequence[Route], error_page: ErrorPage, spans: tracing.Spans | None = None
+        self, context: Context, routes: Sequence[Route], error_page: ErrorPage, guard: Guard, spans: tracing.Spans
     ) -> None:
         self._context, self._error_page = context, error_page
-        self._spans = tracing.Spans() if spans is None else spans
+        self._guard, self._spans = guard, spans
         self._routes = {route.path: route for route in routes if not route.path.endswith("/*")}
         self._below = [(route.path[:-1], route) for route in routes if route.path.endswith("/*")]
         self._host = context.config.issuer.partition("://")[2].partition("/")[0].lower()
@@ -118,8 +124,9 @@ class Dispatcher:
         )
         request = Request(method=scope["method"], path=scope["path"])
         try:
-            request = await _read(scope, receive, route)
-            response = await self._answer(context, request, route)
+            request = await _read(scope, receive, route, context.config.body_seconds + 5)  # the wire is first
+            with self._room(context, scope, route):
+                response = await self._answer(context, request, route)
         except ClientDisconnect:
             return
         except YimenError as error:
@@ -163,6 +170,14 @@ class Dispatcher:
         }
         log.info("request", extra={"fields": fields})
 
+    def _room(self, context: Context, scope: Scope, route: Route | None) -> contextlib.AbstractContextManager[None]:
+        """Room for this request. Who comes through a proxy is counted here, everybody else by connection."""
+        if scope["path"] in ALWAYS:
+            return contextlib.nullcontext()
+        peer = str((scope.get("client") or ("",))[0])
+        behind_proxy = context.address if context.address != peer else ""
+        return self._guard.request(behind_proxy, page=route is not None and route.kind == "page")
+
     async def _answer(self, context: Context, request: Request, route: Route | None) -> Response:
         if not self._right_host(request):
             raise InvalidInput("wrong host")
@@ -179,9 +194,7 @@ class Dispatcher:
     def _right_host(self, request: Request) -> bool:
         """One Host header that names the issuer; a health check of a probe may come by address."""
         hosts = request.headers.get("host", [])
-        return len(hosts) == 1 and (
-            hosts[0].lower() == self._host or request.path in ("/healthz", "/readyz", "/metrics")
-        )
+        return len(hosts) == 1 and (hosts[0].lower() == self._host or request.path in ALWAYS)
 
     def _refuse(self, context: Context, request: Request, route: Route | None, error: YimenError) -> Response:
         if error.detail or error.status >= 500:
@@ -213,14 +226,14 @@ def _run_page(handler: PageHandler, context: Context, request: Request, writes: 
     return response
 
 
-async def _read(scope: Scope, receive: Receive, route: Route | None) -> Request:
+async def _read(scope: Scope, receive: Receive, route: Route | None, seconds: float) -> Request:
     headers: dict[str, list[str]] = {}
     for name, value in scope["headers"]:
         headers.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
     body = b""
     if scope["method"] == "POST":
         limit = BODY_LIMIT[route.kind if route else "protocol"]
-        body = await _read_body(StarletteRequest(scope, receive), headers, limit)
+        body = await _read_body(StarletteRequest(scope, receive), headers, limit, seconds)
     kind = headers.get("content-type", [""])[0].partition(";")[0].strip().lower()
     return Request(
         method=scope["method"],
@@ -233,7 +246,7 @@ async def _read(scope: Scope, receive: Receive, route: Route | None) -> Request:
     )
 
 
-async def _read_body(request: StarletteRequest, headers: Mapping[str, list[str]], limit: int) -> bytes:
+async def _read_body(request: StarletteRequest, headers: Mapping[str, list[str]], limit: int, seconds: float) -> bytes:
     if "transfer-encoding" in headers and "content-length" in headers:
         raise InvalidInput("two framings in one message")
     declared = headers.get("content-length", ["0"])[0]
@@ -241,7 +254,7 @@ async def _read_body(request: StarletteRequest, headers: Mapping[str, list[str]]
         raise TooLarge()
     chunks, size = [], 0
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(seconds):
             async for chunk in request.stream():
                 size += len(chunk)
                 if size > limit:

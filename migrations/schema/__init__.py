@@ -1,12 +1,17 @@
 """Alembic: changes the shape of tables, never whose rows they are."""
 
+import time
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
+
+TRIES = 60  # for a lock, of about two seconds each
 
 
 def _alembic(engine: Engine | None = None) -> AlembicConfig:
@@ -31,5 +36,15 @@ def current(engine: Engine) -> str | None:
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring a database to `head`. Repeating it changes nothing; two at once wait for each other."""
-    command.upgrade(_alembic(engine), "head")
+    """Bring a database to `head`. Repeating it changes nothing; two at once wait for each other.
+
+    A table that is busy is asked for again and again; OperationalError when it never was free.
+    """
+    for left in reversed(range(TRIES)):
+        try:
+            command.upgrade(_alembic(engine), "head")
+            return
+        except OperationalError as error:
+            if not left or not isinstance(error.orig, LockNotAvailable):
+                raise
+        time.sleep(1)

@@ -12,7 +12,10 @@ with engine.connect() as connection:
     )
     with context.begin_transaction():
         if engine.dialect.name == "postgresql":
-            connection.execute(text("set local lock_timeout = '5s'"))
             connection.execute(text("set local statement_timeout = '600s'"))
+            connection.execute(text("set local lock_timeout = '60s'"))
             connection.execute(text("select pg_advisory_xact_lock(4241364512)"))
+            # Who waits for a whole table makes everybody wait behind it, so it waits shorter than the workers do; and
+            # shorter than deadlock_timeout (1 s), so that of two who wait for each other this one gives way.
+            connection.execute(text("set local lock_timeout = '500ms'"))
         context.run_migrations()

@@ -42,6 +42,8 @@ def missing_packages() -> list[str]:
         "postgresql": postgres_programs(),
         "redis-server": shutil.which("redis-server"),
         "chromium": shutil.which("chromium"),
+        "nginx": shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"),
+        "systemd": shutil.which("systemd-analyze"),
         "fonts-noto-cjk": _has_chinese_font(),
     }
     return [package for package, there in found.items() if not there]

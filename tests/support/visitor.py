@@ -77,8 +77,9 @@ class Forms(HTMLParser):
 class Visitor:
     """One browser. `walk` follows redirects and stops where one leaves the server."""
 
-    def __init__(self, base: str) -> None:
-        self.base, self.cookies = base, dict[str, str]()
+    def __init__(self, base: str, http: httpx2.Client | None = None) -> None:
+        """`http` keeps connections open and may know a certificate; without it every request has its own connection."""
+        self.base, self.cookies, self.http = base, dict[str, str](), http
         self.page: httpx2.Response | None = None
         self.trail: list[tuple[str, str, int]] = []
 
@@ -86,7 +87,11 @@ class Visitor:
         headers = dict(options.pop("headers", {}))
         if self.cookies:
             headers["cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        answer = httpx2.request(method, url, headers=headers, timeout=20, trust_env=False, **options)
+        if self.http is None:
+            answer = httpx2.request(method, url, headers=headers, timeout=20, trust_env=False, **options)
+        else:
+            answer = self.http.request(method, url, headers=headers, **options)
+            self.http.cookies.clear()  # the jar is ours
         for line in answer.headers.get_list("set-cookie"):
             name, _, value = line.partition(";")[0].partition("=")
             if "max-age=0" in line.lower():
