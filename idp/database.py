@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psycopg
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
@@ -75,7 +76,7 @@ class Database:
                 yield session
         except PoolTimeout as error:
             raise Overloaded(detail="no connection is free") from error
-        except (OperationalError, InterfaceError) as error:
+        except (OperationalError, InterfaceError, InternalError) as error:
             raise Unavailable(detail=type(error.orig).__name__) from error
 
     # --- time and health
@@ -111,7 +112,7 @@ def insert_into(session: Session, table: Any) -> Any:
 
 
 def _postgres_engine(url: str) -> Engine:
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=POOL_SIZE,
         max_overflow=0,
@@ -120,9 +121,17 @@ def _postgres_engine(url: str) -> Engine:
         hide_parameters=True,
         connect_args={
             "connect_timeout": 2,
+            "tcp_user_timeout": 3_000,  # milliseconds until unacknowledged data ends a connection
             "options": "-c statement_timeout=10000 -c lock_timeout=2000 -c synchronous_commit=on",
         },
     )
+
+    @event.listens_for(engine, "handle_error")
+    def _leave_standby(error: Any) -> None:  # a primary that was demoted: other connections may find the new one
+        if isinstance(error.original_exception, psycopg.errors.ReadOnlySqlTransaction):
+            error.is_disconnect = True
+
+    return engine
 
 
 def _sqlite_engine(path: str, begin: str) -> Engine:
