@@ -32,7 +32,7 @@ class Database:
     def __init__(self, url: str, *, schema_head: str = "") -> None:
         """`schema_head` is the Alembic revision that this version of the product needs."""
         self.url, self.schema_head = url, schema_head
-        self._offset = 0.0
+        self._clock, self._offset = time.time, 0.0
         if url.startswith("sqlite"):
             path = make_url(url).database or ""
             Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -42,6 +42,7 @@ class Database:
             writers: Executor = SqliteExecutor(path, writes=True)
         else:
             self.engine = self._reading = _postgres_engine(url)
+            self._clock, self._offset = time.monotonic, time.time() - time.monotonic()
             conninfo = url.replace("postgresql+psycopg://", "postgresql://", 1)
             readers = PostgresExecutor(conninfo, reads=True)
             writers = PostgresExecutor(conninfo, reads=False)
@@ -82,8 +83,11 @@ class Database:
     # --- time and health
 
     def now(self) -> int:
-        """Database time in epoch seconds: every worker judges expiry by one clock."""
-        return int(time.time() + self._offset)
+        """Database time in epoch seconds: every worker judges expiry by one clock.
+
+        Between two measurements of `check` a steady clock counts on, so that a jump of this machine's changes nothing.
+        """
+        return int(self._clock() + self._offset)
 
     def check(self) -> None:
         """Measure the clock and compare the schema. Raises Unavailable with a plain reason.
@@ -93,7 +97,7 @@ class Database:
         with self.session(write=False) as session:
             if self.engine.dialect.name == "postgresql":
                 database_time = session.scalar(text("select extract(epoch from clock_timestamp())"))
-                self._offset = float(database_time or time.time()) - time.time()
+                self._offset = float(database_time or time.time()) - time.monotonic()
             found = session.scalar(text("select version_num from alembic_version"))
         if self.schema_head and str(found) < self.schema_head:
             raise Unavailable(f"the schema is at {found}, this version needs {self.schema_head}; run: yimen upgrade")
