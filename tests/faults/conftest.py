@@ -1,6 +1,9 @@
 """A server on stores of its own, each behind a proxy, that fault tests may spoil; it is shared and must recover."""
 
 import asyncio
+import dataclasses
+import shutil
+import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,27 +18,33 @@ from tests.support.proxy import Proxy
 from tests.support.reckoning import assert_sound, run_checked
 from tests.support.servers import YimenServer
 from tests.support.services import redis_server
-from tests.support.stores import upgrade
+from tests.support.stores import Stores, upgrade
 from tests.support.visitor import Rp
 
 WORKERS = 2
 
 
 @dataclass
-class Installation:
-    """A running server with its stores, the proxies before them, and people to load it with."""
+class Loaded:
+    """A server, and people and a client to load it with."""
 
     server: YimenServer
-    postgres: Cluster
-    database: str
-    sql: Proxy
-    redis_url: str
-    redis: Proxy
     citizens: list[Citizen]
     rp: Rp
 
     def load(self, *, via: list[str] | None = None, flows: int = 12, rate: float = 60) -> Load:
         return Load(self.citizens, self.rp, Ledger(), via=via or [], flows=flows, rate=rate)
+
+
+@dataclass
+class Installation(Loaded):
+    """A running server on PostgreSQL and Redis, with the proxies before them."""
+
+    postgres: Cluster
+    database: str
+    sql: Proxy
+    redis_url: str
+    redis: Proxy
 
 
 @pytest.fixture(scope="session")
@@ -72,10 +81,40 @@ def spoiled(
         with YimenServer(environment, workers=WORKERS) as server:
             citizens = [add_citizen(server), add_citizen(server)]
             rp = add_client(server, "公积金")
-            yield Installation(server, own_postgres, "yimen", sql, f"{own_redis}/0", redis, citizens, rp)
+            yield Installation(server, citizens, rp, own_postgres, "yimen", sql, f"{own_redis}/0", redis)
 
 
-def under_load(installation: Installation, fault: Callable[[Load], Awaitable[None]], **options: object) -> Load:
+@dataclass
+class Embedded:
+    """A SQLite file with people in it, to be copied and served as often as a test likes."""
+
+    folder: Path
+    citizens: list[Citizen]
+    rp: Rp
+
+    def environment(self, folder: Path) -> dict[str, str]:
+        """A copy of it in `folder`."""
+        for name in ("yimen.db", "master.key"):
+            shutil.copy(self.folder / name, folder / name)
+        return {"YIMEN_DATA_DIR": str(folder), "YIMEN_RATE_LIMITS": "off"}
+
+    def loaded(self, server: YimenServer) -> Loaded:
+        return Loaded(server, self.citizens, dataclasses.replace(self.rp, server=server.url))
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory, _all_stores: Stores) -> Iterator[Embedded]:
+    folder = tmp_path_factory.mktemp("faults-embedded")
+    with _all_stores.environment("sqlite", folder) as environment:
+        server = YimenServer({**environment, "YIMEN_RATE_LIMITS": "off"})
+        citizens, rp = [add_citizen(server)], add_client(server, "公积金")
+        with sqlite3.connect(folder / "yimen.db") as file:
+            file.execute("pragma wal_checkpoint(truncate)")
+        file.close()
+        yield Embedded(folder, citizens, rp)
+
+
+def under_load(installation: Loaded, fault: Callable[[Load], Awaitable[None]], **options: object) -> Load:
     """Load, the fault beside it, and the reckoning: nothing lost, nothing twice, no dishonest error."""
     load = installation.load(**options)  # type: ignore[arg-type]
     numbers: Numbers = run_checked(load, fault)
