@@ -84,6 +84,11 @@ def spoiled(
             yield Installation(server, citizens, rp, own_postgres, "yimen", sql, f"{own_redis}/0", redis)
 
 
+@pytest.fixture
+def mounts() -> None:
+    """For tests that mount a small file system (deselected where that is not permitted)."""
+
+
 @dataclass
 class Embedded:
     """A SQLite file with people in it, to be copied and served as often as a test likes."""
