@@ -45,6 +45,7 @@ log = logging.getLogger("yimen")
 FINGERPRINT = "master_key_fingerprint"
 KEYS_SECONDS, CHECK_SECONDS, EXPIRY_SECONDS = 2, 10, 60
 STOP_SECONDS = 10
+SILENT_SECONDS = 30  # a worker without a sign of life is ended; on a starved machine a start alone may take 10
 EXPIRY_BATCH = 100
 
 
@@ -332,6 +333,7 @@ def _serve(context: Context, host: str, port: int, workers: int, demo: bool) -> 
         "server_header": False,
         "proxy_headers": False,
         "timeout_graceful_shutdown": STOP_SECONDS,
+        "timeout_worker_healthcheck": SILENT_SECONDS,
     }
     with running_demo(context, host, port) if demo else nullcontext():
         if workers == 1:
