@@ -24,6 +24,7 @@ from starlette.applications import Starlette
 from admin import doctor
 from admin.commands import COMMANDS, print_json, refusals
 from admin.demo import running_demo
+from admin.epoch import epoch
 from idp import deliveries, keys, logs, sessions
 from idp.config import Config, load_config
 from idp.context import Context, new_request_id
@@ -247,7 +248,7 @@ def cli(ctx: click.Context) -> None:
     logs.configure("INFO" if ctx.invoked_subcommand == "run" else "WARNING")
 
 
-for command in COMMANDS:
+for command in (*COMMANDS, epoch):
     cli.add_command(command)
 
 

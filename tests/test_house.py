@@ -14,7 +14,7 @@ STOREYS = {
     1: "idp.config idp.errors idp.refusals idp.logs idp.identifiers idp.standard_claims",
     2: """idp.database idp.statements idp.batches idp.models idp.ephemeral idp.encryption idp.keys idp.context
         idp.audit idp.outgoing idp.deliveries idp.jobs""",
-    3: """idp.accounts idp.organizations idp.mandates idp.sessions idp.consents idp.ratelimit idp.proofing
+    3: """idp.accounts idp.organizations idp.mandates idp.sessions idp.consents idp.epoch idp.ratelimit idp.proofing
         idp.cross_device idp.authn""",
     4: "idp.http idp.oidc",
     5: "idp.pages idp.cas idp.routes",
