@@ -65,9 +65,7 @@ def own_postgres(tmp_path_factory: pytest.TempPathFactory, postgres_url: object)
 
 
 @pytest.fixture(scope="session")
-def spoiled(
-    own_postgres: Cluster, own_redis: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Installation]:
+def spoiled(own_postgres: Cluster, own_redis: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     own_postgres.execute("create database yimen")
     upgrade(own_postgres.url("yimen"))
     port = int(own_redis.rpartition(":")[2])

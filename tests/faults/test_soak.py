@@ -58,7 +58,6 @@ async def soak(watched: list[tuple[Loaded, Watch]], seconds: float, rate: float)
                 watch.look()
         print(load.ledger.statuses())
         assert_sound(load.ledger, await reckon(load, most=50))
-        assert set(load.ledger.statuses()) <= {200, 303}, load.ledger.statuses()
 
     await asyncio.gather(*(one(loaded, watch) for loaded, watch in watched))
 

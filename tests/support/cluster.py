@@ -79,7 +79,9 @@ class Cluster:
         log = self.folder / "postgres.log"
         with log.open("ab") as output:
             program = [str(self._programs / "postgres"), "-D", str(self.data), "-p", str(self.port)]
-            self._process = start_process([*bound_to_us("INT"), *self._as_user, *program, *options], self.folder, output)
+            self._process = start_process(
+                [*bound_to_us("INT"), *self._as_user, *program, *options], self.folder, output
+            )
         if wait:
             wait_until(self.answers, self._process, log, 30)
 

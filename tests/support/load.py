@@ -19,7 +19,8 @@ from tests.support.citizen import Citizen
 from tests.support.ledger import Code, Family, Ledger, Login
 from tests.support.visitor import Forms, Rp
 
-PATIENCE = 15.0  # seconds after which a client gives up on an answer: a hang guard
+PATIENCE = 30.0  # seconds after which a client gives up on an answer: a hang guard
+PROGRESS_SECONDS = 120.0  # the same for a load that gets nowhere
 TRIES = 8
 PAGES = ("authorize", "login", "consent", "logout")
 
@@ -63,6 +64,13 @@ class Load:
 
     async def close(self) -> None:
         await self._client.aclose()
+
+    async def progress(self, families: int = 6) -> None:
+        """Return when so many more grants were acknowledged: the load is under way, however slow the machine."""
+        enough = len(self.ledger.families) + families
+        async with asyncio.timeout(PROGRESS_SECONDS):
+            while len(self.ledger.families) < enough:
+                await asyncio.sleep(0.05)
 
     # --- one request
 
