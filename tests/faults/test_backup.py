@@ -27,7 +27,16 @@ def dump(postgres: Cluster, database: str, file: Path) -> None:
 
 def restore(postgres: Cluster, file: Path, database: str) -> None:
     postgres.execute(f"create database {database}")
-    run(postgres, "pg_restore", "--exit-on-error", "--no-owner", "--dbname", postgres.uri(database), str(file))
+    run(
+        postgres,
+        "pg_restore",
+        "--jobs=2",
+        "--exit-on-error",
+        "--no-owner",
+        "--dbname",
+        postgres.uri(database),
+        str(file),
+    )
 
 
 def run(postgres: Cluster, program: str, *arguments: str) -> None:
@@ -100,16 +109,13 @@ def test_backup_of_a_loaded_database_serves_elsewhere(spoiled: Installation, tmp
         print(f"restored and serving after {time.monotonic() - begin:.1f} s")
         before = Ledger(logins=known.logins, families=known.revoked)
         assert reckoned(spoiled, server, before).missing == [], "what the backup must know"
-        server.stop()
         bumped = server.cli("epoch", "bump")
         assert bumped["sessions"] > 0
         assert bumped["grants"] > 0
-        server.start()
         nothing_of_before_works(spoiled, server, known)
         rp, citizen = dataclasses.replace(spoiled.rp, server=server.url), spoiled.citizens[0]
         code = sign_in(Visitor(server.url), rp.authorize_url(), citizen.number, citizen.password)["code"]
         assert rp.redeem(code).status_code == 200
-        assert server.cli("epoch", "bump")["sessions"] == 1, "a second bump ends what came since"
 
 
 def nothing_of_before_works(spoiled: Installation, server: YimenServer, known: Known) -> None:

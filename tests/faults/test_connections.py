@@ -57,6 +57,11 @@ def add_on_a_page(database: Database) -> None:
         session.execute(text(f"insert into rows (id) values ('{uuid4().hex}')"))
 
 
+def end_backends(postgres: Cluster, database: str) -> None:
+    """From a connection to another database; returns when they are gone."""
+    postgres.execute(f"select pg_terminate_backend(pid, 2000) from pg_stat_activity where datname = '{database}'")
+
+
 def test_commit_on_a_connection_that_a_restart_ended_is_made_on_a_new_one(own_postgres: Cluster, table: str) -> None:
     async def story(database: Database) -> None:
         assert await add(database)
@@ -88,9 +93,7 @@ def test_read_only_database_is_unavailable_and_connections_move_on(own_postgres:
         add_on_a_page(database)
         assert await add(database)
         own_postgres.execute(f"alter database {table} set default_transaction_read_only = on")
-        own_postgres.execute(
-            f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{table}' and pid <> pg_backend_pid()"
-        )
+        end_backends(own_postgres, table)
         assert not await add(database)
         with pytest.raises(Unavailable):
             add_on_a_page(database)
@@ -105,9 +108,7 @@ def test_backends_killed_again_and_again_cost_no_commit_between(own_postgres: Cl
     async def story(database: Database) -> None:
         for _ in range(5):
             assert await add(database)
-            own_postgres.execute(
-                f"select pg_terminate_backend(pid, 2000) from pg_stat_activity where datname = '{table}'"
-            )
+            end_backends(own_postgres, table)
 
     run(own_postgres.url(table), story)
 

@@ -22,15 +22,18 @@ RECOVERY_SECONDS = FULL_SECONDS = 60  # hang guards
 Full = Callable[[], AbstractContextManager[None]]
 
 
+def refusals(load: Load, count: int) -> None:
+    """Wait until so many requests were refused with 503."""
+    wait_for(lambda: load.ledger.statuses()[503] >= count, FULL_SECONDS, "a refusal")
+
+
 async def filling(load: Load, full: Full, seconds: float, times: int) -> None:
     """Let the load run into the end of the disk, and give the space back."""
     for _ in range(times):
         await load.progress()
         refused = load.ledger.statuses()[503]
         with full():
-            await asyncio.to_thread(
-                wait_for, lambda: load.ledger.statuses()[503] > refused + 10, FULL_SECONDS, "a refusal"
-            )
+            await asyncio.to_thread(refusals, load, refused + 10)
             await asyncio.sleep(seconds)
         back = time.monotonic()
         await load.progress()

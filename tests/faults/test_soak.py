@@ -82,7 +82,7 @@ def soaked(
 def test_load_for_seconds_leaves_memory_and_descriptors_flat(
     spoiled: Installation, embedded: Embedded, tmp_path: Path
 ) -> None:
-    soaked(spoiled, embedded, tmp_path, seconds=14, rate=30, megabytes=25)
+    soaked(spoiled, embedded, tmp_path, seconds=10, rate=30, megabytes=25)
 
 
 @pytest.mark.long

@@ -141,7 +141,7 @@ class Ledger:
         return max((entry.seconds for entry in self.entries if entry.status == status), default=0.0)
 
     def recovered(self, since: float) -> float:
-        """Seconds from `since` until the last request that failed had ended; 0 when none of those begun since failed."""
+        """Seconds from `since` until the last request begun after it and refused had ended; 0 without one."""
         failed = [
             entry.end
             for entry in self.entries
