@@ -23,6 +23,12 @@ from idp.statements import Change, Load
 
 R = TypeVar("R", bound=tuple[Any, ...])
 
+KEEPALIVE = {  # a peer that is no longer there is noticed within ten seconds, while sending (milliseconds) and waiting
+    "tcp_user_timeout": 3_000,
+    "keepalives_idle": 4,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
 POOL_SIZE = 16  # threads that run page handlers, and connections they may hold
 
 
@@ -125,7 +131,7 @@ def _postgres_engine(url: str) -> Engine:
         hide_parameters=True,
         connect_args={
             "connect_timeout": 2,
-            "tcp_user_timeout": 3_000,  # milliseconds until unacknowledged data ends a connection
+            **KEEPALIVE,
             "options": "-c statement_timeout=10000 -c lock_timeout=2000 -c synchronous_commit=on",
         },
     )
