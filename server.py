@@ -24,6 +24,7 @@ from admin import doctor
 from admin.commands import COMMANDS, print_json, refusals
 from admin.deliveries import deliveries as delivery_commands
 from admin.demo import running_demo
+from admin.epoch import epoch
 from admin.keys import key_group
 from idp import deliveries, keys, logs, master_keys, messages, metrics, purge, sessions, tracing
 from idp.authn import password
@@ -264,7 +265,7 @@ def cli(ctx: click.Context) -> None:
     logs.configure("INFO" if ctx.invoked_subcommand == "run" else "WARNING")
 
 
-for command in (*COMMANDS, *audit_commands.COMMANDS, key_group, delivery_commands):
+for command in (*COMMANDS, *audit_commands.COMMANDS, key_group, delivery_commands, epoch):
     cli.add_command(command)
 
 

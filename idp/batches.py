@@ -7,8 +7,12 @@ fails is an empty answer and never an error for its neighbours; a batch that the
 import asyncio
 import contextlib
 import logging
+import os
+import select
+import socket
 import sqlite3
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -23,6 +27,8 @@ log = logging.getLogger(__name__)
 
 QUEUE_LIMIT = 4_096
 BATCH_LIMIT = 512
+TRIP_SECONDS = 3.0  # the server gives a statement up after 2.5; this is for a server that says nothing at all
+ASK_AGAIN_SECONDS = 0.5  # a read whose connection broke sooner may go out a second time
 
 
 class Poisoned(Exception):
@@ -130,7 +136,9 @@ class PostgresExecutor:
         self._connection: psycopg.AsyncConnection[Any] | None = None
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
-        if self._connection is None or self._connection.closed:
+        if self._connection is not None and _has_ended(self._connection):
+            await self.close()
+        if self._connection is None:
             self._connection = await psycopg.AsyncConnection.connect(
                 self._conninfo,
                 autocommit=True,
@@ -142,11 +150,11 @@ class PostgresExecutor:
 
     async def run(self, entries: Sequence[Entry]) -> list[list[Any]]:
         """A read may be asked again on a fresh connection; a change whose answer was lost may have happened."""
-        stale = self._connection is not None
+        stale, begin = self._connection is not None, time.monotonic()
         try:
             return await self._run_once(entries)
         except Unavailable:
-            if not (self._reads and stale):
+            if not (self._reads and stale and time.monotonic() - begin < ASK_AGAIN_SECONDS):
                 raise
             return await self._run_once(entries)
 
@@ -156,6 +164,7 @@ class PostgresExecutor:
         try:
             connection = await self._connect()
             async with contextlib.AsyncExitStack() as stack:
+                stack.enter_context(_given_up_in_time(connection))
                 if len(kinds) > 1 and not self._reads:
                     await stack.enter_async_context(connection.transaction())
                 for statement, positions in kinds.items():
@@ -163,8 +172,8 @@ class PostgresExecutor:
         except self.POISON as error:
             log.warning("batch refused", extra={"fields": {"sqlstate": error.sqlstate}})
             raise Poisoned from None
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            await self.close()
+        except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError) as error:
+            await self.close()  # also when it was refused as read-only: the next connection may find the primary
             raise Unavailable(detail=type(error).__name__) from error
         return rows
 
@@ -187,6 +196,35 @@ class PostgresExecutor:
         if self._connection is not None:
             await self._connection.close()
             self._connection = None
+
+
+def _has_ended(connection: psycopg.AsyncConnection[Any]) -> bool:
+    """Whether an idle connection is over. The server speaks unasked only to say so: nothing may be sent any more, and
+    as nothing was sent, nothing is in doubt."""
+    if connection.closed:
+        return True
+    poll = select.poll()
+    poll.register(connection.pgconn.socket, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+@contextlib.contextmanager
+def _given_up_in_time(connection: psycopg.AsyncConnection[Any]) -> Iterator[None]:
+    """End the connection from this side when the trip inside takes longer than TRIP_SECONDS: it fails as if the
+    server had gone. The driver's own way of cancelling would wait for the silent server again."""
+
+    def hang_up() -> None:
+        log.warning("the database is silent")
+        with contextlib.suppress(OSError, psycopg.Error):
+            line = socket.socket(fileno=os.dup(connection.pgconn.socket))
+            with line:
+                line.shutdown(socket.SHUT_RDWR)
+
+    watch = asyncio.get_running_loop().call_later(TRIP_SECONDS, hang_up)
+    try:
+        yield
+    finally:
+        watch.cancel()
 
 
 class SqliteExecutor:
@@ -219,10 +257,10 @@ class SqliteExecutor:
         cursor.execute("begin immediate" if self._writes else "begin")
         try:
             rows = [entry.statement.run_sqlite(cursor, entry.values) for entry in entries]
-        except BaseException:
+            self._connection.commit()
+        except BaseException:  # a commit that fails (the disk is full) leaves its transaction open
             self._connection.rollback()
             raise
-        self._connection.commit()
         return rows
 
     async def close(self) -> None:

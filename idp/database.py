@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psycopg
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
@@ -22,6 +23,12 @@ from idp.statements import Change, Load
 
 R = TypeVar("R", bound=tuple[Any, ...])
 
+KEEPALIVE = {  # a peer that is no longer there is noticed within ten seconds, while sending (milliseconds) and waiting
+    "tcp_user_timeout": 3_000,
+    "keepalives_idle": 4,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+}
 POOL_SIZE = 16  # threads that run page handlers, and connections they may hold
 
 
@@ -31,7 +38,7 @@ class Database:
     def __init__(self, url: str, *, schema_head: str = "") -> None:
         """`schema_head` is the Alembic revision that this version of the product needs."""
         self.url, self.schema_head = url, schema_head
-        self._offset = 0.0
+        self._clock, self._offset = time.time, 0.0
         if url.startswith("sqlite"):
             path = make_url(url).database or ""
             Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -41,6 +48,7 @@ class Database:
             writers: Executor = SqliteExecutor(path, writes=True)
         else:
             self.engine = self._reading = _postgres_engine(url)
+            self._clock, self._offset = time.monotonic, time.time() - time.monotonic()
             conninfo = url.replace("postgresql+psycopg://", "postgresql://", 1)
             readers = PostgresExecutor(conninfo, reads=True)
             writers = PostgresExecutor(conninfo, reads=False)
@@ -75,7 +83,7 @@ class Database:
                 yield session
         except PoolTimeout as error:
             raise Overloaded(detail="no connection is free") from error
-        except (OperationalError, InterfaceError) as error:
+        except (OperationalError, InterfaceError, InternalError) as error:
             raise Unavailable(detail=type(error.orig).__name__) from error
 
     @property
@@ -93,8 +101,11 @@ class Database:
     # --- time and health
 
     def now(self) -> int:
-        """Database time in epoch seconds: every worker judges expiry by one clock."""
-        return int(time.time() + self._offset)
+        """Database time in epoch seconds: every worker judges expiry by one clock.
+
+        Between two measurements of `check` a steady clock counts on, so that a jump of this machine's changes nothing.
+        """
+        return int(self._clock() + self._offset)
 
     def check(self) -> None:
         """Measure the clock and compare the schema. Raises Unavailable with a plain reason.
@@ -104,7 +115,7 @@ class Database:
         with self.session(write=False) as session:
             if self.engine.dialect.name == "postgresql":
                 database_time = session.scalar(text("select extract(epoch from clock_timestamp())"))
-                self._offset = float(database_time or time.time()) - time.time()
+                self._offset = float(database_time or time.time()) - time.monotonic()
             found = session.scalar(text("select version_num from alembic_version"))
         if self.schema_head and str(found) < self.schema_head:
             raise Unavailable(f"the schema is at {found}, this version needs {self.schema_head}; run: yimen upgrade")
@@ -127,7 +138,7 @@ def insert_into(session: Session, table: Any) -> Any:
 
 
 def _postgres_engine(url: str) -> Engine:
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=POOL_SIZE,
         max_overflow=0,
@@ -136,9 +147,17 @@ def _postgres_engine(url: str) -> Engine:
         hide_parameters=True,
         connect_args={
             "connect_timeout": 2,
+            **KEEPALIVE,
             "options": "-c statement_timeout=10000 -c lock_timeout=2000 -c synchronous_commit=on",
         },
     )
+
+    @event.listens_for(engine, "handle_error")
+    def _leave_standby(error: Any) -> None:  # a primary that was demoted: other connections may find the new one
+        if isinstance(error.original_exception, psycopg.errors.ReadOnlySqlTransaction):
+            error.is_disconnect = True
+
+    return engine
 
 
 def _sqlite_engine(path: str, begin: str) -> Engine:

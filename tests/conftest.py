@@ -16,12 +16,14 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.support.prerequisites import NODE, NODE_HOME
 from tests.support.servers import YimenServer
+from tests.support.small_disk import may_mount
 from tests.support.stores import PostgresDatabases, RedisDatabases, SqliteFiles, Stores
 
 POSTGRES = os.environ.get("TEST_POSTGRES", "")
 REDIS = os.environ.get("TEST_REDIS_URL", "")
 KINDS = ["sqlite", "postgres"] if POSTGRES and REDIS else ["sqlite"]
-NEEDS = {"postgres_url": POSTGRES, "redis_url": REDIS}  # fixture: what it needs
+MOUNTS = os.geteuid() == 0 and may_mount()
+NEEDS = {"postgres_url": POSTGRES, "redis_url": REDIS, "mounts": MOUNTS}  # fixture: what it needs
 
 CHROMIUM_OPTIONS = [
     "--no-sandbox",

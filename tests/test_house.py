@@ -15,8 +15,8 @@ STOREYS = {
     2: """idp.database idp.statements idp.batches idp.models idp.ephemeral idp.encryption idp.keys idp.context
         idp.audit idp.master_keys idp.sealed idp.outgoing idp.deliveries idp.metrics idp.tracing idp.jobs idp.leases
         idp.chain""",
-    3: """idp.accounts idp.organizations idp.mandates idp.sessions idp.consents idp.purge idp.ratelimit idp.lockout
-        idp.known_devices idp.messages idp.senders idp.proofing idp.cross_device idp.authn idp.reseal""",
+    3: """idp.accounts idp.organizations idp.mandates idp.sessions idp.consents idp.epoch idp.purge idp.ratelimit
+        idp.lockout idp.known_devices idp.messages idp.senders idp.proofing idp.cross_device idp.authn idp.reseal""",
     4: "idp.http idp.oidc",
     5: "idp.pages idp.cas idp.routes",
     6: "clients migrations.legacy",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
+import anyio
 import anyio.to_thread
 from sqlalchemy.orm import Session
 from starlette.applications import Starlette
@@ -33,6 +34,7 @@ PageHandler = Callable[[Context, Request, Session], Response]
 ErrorPage = Callable[[Context, Request, YimenError], Response]
 BODY_LIMIT = {"protocol": 65_536, "page": 1_048_576}
 ALWAYS = ("/healthz", "/readyz", "/metrics")  # answered by any Host, and however busy the worker is
+PAGE_SECONDS = 10  # a database that says nothing holds a page; the visitor is told, and the other pages go on
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,13 @@ class Dispatcher:
         if route.kind == "protocol":
             response: Response = await handler(context, request)
             return response
-        return await anyio.to_thread.run_sync(_run_page, handler, context, request, route.writes)
+        try:
+            with anyio.fail_after(PAGE_SECONDS):
+                return await anyio.to_thread.run_sync(
+                    _run_page, handler, context, request, route.writes, abandon_on_cancel=True
+                )
+        except TimeoutError:  # its thread ends when the database speaks again; what it does then may still happen
+            raise Unavailable(detail="the page took too long") from None
 
     def _right_host(self, request: Request) -> bool:
         """One Host header that names the issuer; a health check of a probe may come by address."""

@@ -14,9 +14,9 @@ import pytest
 from tests.support.citizen import add_citizen, add_client
 from tests.support.fleet import ROOT, Fleet
 from tests.support.front import Front
-from tests.support.load import Keys, Load
 from tests.support.release import next_release
 from tests.support.servers import YimenServer
+from tests.support.steady_load import Keys, Load
 from tests.support.stores import Stores
 from tests.support.visitor import Rp
 

@@ -53,6 +53,11 @@ class YimenServer:
             stop(self._process)
             self._process = None
 
+    @property
+    def process(self) -> "subprocess.Popen[bytes] | None":
+        """The process that was started, None when the server is not running."""
+        return self._process
+
     def is_ready(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:

@@ -33,7 +33,7 @@ def postgres(folder: Path) -> Iterator[str]:
     """The URL of a superuser's database. Commits are honest, but nothing is made to survive a power cut."""
     programs = postgres_programs()
     assert programs is not None, "PostgreSQL is not installed"
-    user, as_user = _unprivileged()
+    user, as_user = unprivileged()
     home, password, data = folder / "postgres", secrets.token_hex(16), folder / "postgres" / "data"
     home.mkdir(mode=0o700)
     (home / "password").write_text(password)
@@ -87,7 +87,7 @@ def redis_server(folder: Path) -> Iterator[str]:
         yield url(port)
 
 
-def _unprivileged() -> tuple[str, list[str]]:
+def unprivileged() -> tuple[str, list[str]]:
     """PostgreSQL refuses to run as root: the user it runs as, and the options of `setpriv` that bring this about."""
     if os.geteuid() != 0:
         return getpass.getuser(), []

@@ -1,6 +1,7 @@
 """The seam: who calls, and how errors become answers."""
 
 import asyncio
+import time
 from ipaddress import ip_network
 from types import SimpleNamespace
 from typing import Any
@@ -41,10 +42,22 @@ def overloaded_page(context: Context, request: Request, db: object) -> Any:
     raise Overloaded()
 
 
-@pytest.mark.parametrize("path", ["/protocol", "/page"])
-def test_overload_is_503_with_retry_after(stores: dict[str, str], path: str) -> None:
+def silent_page(context: Context, request: Request, db: object) -> Any:
+    """A page whose database says nothing for a while."""
+    time.sleep(1)
+
+
+@pytest.mark.parametrize("path", ["/protocol", "/page", "/silent"])
+def test_overload_and_silence_are_503_with_retry_after(
+    stores: dict[str, str], path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("idp.http.application.PAGE_SECONDS", 0.3)
     with opened(stores) as context:
-        routes = [protocol("/protocol", GET=overloaded), page("/page", GET=overloaded_page)]
+        routes = [
+            protocol("/protocol", GET=overloaded),
+            page("/page", GET=overloaded_page),
+            page("/silent", GET=silent_page),
+        ]
         application = create_application(context, routes, [], show_error)
         sent: list[Any] = []
 
