@@ -42,6 +42,7 @@ def missing_packages() -> list[str]:
         "postgresql": postgres_programs(),
         "redis-server": shutil.which("redis-server"),
         "chromium": shutil.which("chromium"),
+        "wrk": shutil.which("wrk"),
         "fonts-noto-cjk": _has_chinese_font(),
     }
     return [package for package, there in found.items() if not there]

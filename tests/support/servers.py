@@ -53,6 +53,12 @@ class YimenServer:
             stop(self._process)
             self._process = None
 
+    @property
+    def pid(self) -> int:
+        """The process that was started; workers are its children."""
+        assert self._process is not None, "the server is not running"
+        return self._process.pid
+
     def is_ready(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
