@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.bench import installation, load, meter, options, report
+from tests.bench import installation, load, meter, options, peer, report
 from tests.bench.load import Plan, WrongAnswer
 from tests.bench.options import Options
 from tests.bench.target import Target
@@ -48,7 +48,21 @@ def measure(chosen: Options, folder: Path) -> list[Row]:
         for row in _of_installation(chosen, folder, workers):
             print(report.line(row), file=sys.stderr, flush=True)
             rows.append(row)
+    if chosen.peer:
+        for row in _of_peer(chosen, folder):
+            print(report.line(row), file=sys.stderr, flush=True)
+            rows.append(row)
     return rows
+
+
+def _of_peer(chosen: Options, folder: Path) -> Iterator[Row]:
+    """The peer's rows, for the workloads that it has too."""
+    with peer.running(folder, people=chosen.people) as target:
+        for connections in chosen.connections:
+            for workload in WORKLOADS:
+                if chosen.wants(workload.name) and workload.offered(target) and not workload.ours_only:
+                    row = of_workload(chosen, folder, target, workload, connections)
+                    yield {"server": target.name, "workers": 1, "store": "redis"} | row
 
 
 def _of_installation(chosen: Options, folder: Path, workers: int) -> Iterator[Row]:
