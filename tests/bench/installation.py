@@ -31,23 +31,28 @@ def stores(kind: str, folder: Path, **settings: str) -> Iterator[dict[str, str]]
 
 
 @contextlib.contextmanager
-def yimen(environment: dict[str, str], *, workers: int, people: int) -> Iterator[Target]:
-    """The product with one worker on a core of its own; several share both cores with the load."""
+def yimen(
+    environment: dict[str, str], *, workers: int, people: int, others: tuple[int, int] = (0, 0)
+) -> Iterator[Target]:
+    """The product with one worker on a core of its own; several share both cores with the load.
+
+    `others` are the numbers of accounts and clients that fill the tables and that nobody measures.
+    """
     cores = (SERVER_CORE,) if workers == 1 else (SERVER_CORE, LOAD_CORE)
     server = YimenServer(environment, workers=workers)
     with meter.on_cores(*cores):
         server.start()
     try:
-        made = seed(server, people)
+        made = seed(server, people, *others)
         metadata = httpx2.get(f"{server.url}/.well-known/openid-configuration", trust_env=False).json()
         yield Target("yimen", server.url, server.pid, metadata, made["clients"], made["people"])
     finally:
         server.stop()
 
 
-def seed(server: YimenServer, people: int) -> dict[str, Any]:
+def seed(server: YimenServer, *counts: int) -> dict[str, Any]:
     """What `seed.py` made."""
-    command = [sys.executable, "-m", "tests.bench.seed", str(people)]
+    command = [sys.executable, "-m", "tests.bench.seed", *map(str, counts)]
     done = subprocess.run(command, cwd=ROOT, env=server.environment, stdout=subprocess.PIPE, text=True, check=True)
     made: dict[str, Any] = json.loads(done.stdout)
     return made

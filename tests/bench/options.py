@@ -55,6 +55,8 @@ def read(environ: Mapping[str, str] = os.environ) -> Options:
         raise Usage(f"no such workload: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     if options.store not in ("postgresql", "sqlite"):
         raise Usage("STORE is postgresql or sqlite")
+    if options.growth and options.store != "postgresql":
+        raise Usage("a growth run needs PostgreSQL")
     if options.store == "sqlite" and options.workers != (1,):
         raise Usage("the embedded default has one worker")
     return options

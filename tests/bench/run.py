@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.bench import installation, load, meter, options, peer, report
+from tests.bench import growth, installation, load, meter, options, peer, report
 from tests.bench.load import Plan, WrongAnswer
 from tests.bench.options import Options
 from tests.bench.target import Target
@@ -17,6 +17,7 @@ from tests.support.prerequisites import ROOT, Missing, install_missing
 
 Row = dict[str, Any]
 FLOOD_CONNECTIONS, BESIDE_CONNECTIONS = 32, 2
+SMALL, GROWN_CLIENTS = (10_000, 10), 20_000  # accounts and clients that growth starts from; clients that it reaches
 
 
 def main() -> int:
@@ -26,28 +27,36 @@ def main() -> int:
         install_missing()
         with tempfile.TemporaryDirectory(prefix="yimen-bench-", ignore_cleanup_errors=True) as name:
             folder = Path(name)
-            folder.chmod(0o711)  # PostgreSQL may be another user
+            folder.chmod(0o711)
             with meter.on_cores(installation.LOAD_CORE):
                 rows = measure(chosen, folder)
     except options.Usage as error:
         print(error, file=sys.stderr)
         return 2
-    except (Missing, WrongAnswer) as error:
+    except (Missing, WrongAnswer, growth.TooLittleDisk) as error:
         print(error, file=sys.stderr)
         return 1
+    report.compare(rows)
     print(report.table(rows))
     if chosen.out is not None:
         report.write(chosen.out, chosen, rows)
-    return 0
+    wrong = [row for row in rows if "wrong" in row]
+    for row in wrong:
+        print(f"{row['server']} {row['workload']} at {row['connections']}: {row['wrong']}", file=sys.stderr)
+    return 1 if wrong else 0
 
 
 def measure(chosen: Options, folder: Path) -> list[Row]:
     """All rows that were asked for, told on standard error as they come."""
     rows = []
-    for workers in chosen.workers:
-        for row in _of_installation(chosen, folder, workers):
-            print(report.line(row), file=sys.stderr, flush=True)
-            rows.append(row)
+    if chosen.growth:
+        growth.require_disk(str(folder), chosen.accounts)
+    sizes = [SMALL, (chosen.accounts, GROWN_CLIENTS)] if chosen.growth else [(0, 0)]
+    for others in sizes:
+        for workers in chosen.workers:
+            for row in _of_installation(chosen, folder, workers, others):
+                print(report.line(row), file=sys.stderr, flush=True)
+                rows.append(row)
     if chosen.peer:
         for row in _of_peer(chosen, folder):
             print(report.line(row), file=sys.stderr, flush=True)
@@ -65,14 +74,16 @@ def _of_peer(chosen: Options, folder: Path) -> Iterator[Row]:
                     yield {"server": target.name, "workers": 1, "store": "redis"} | row
 
 
-def _of_installation(chosen: Options, folder: Path, workers: int) -> Iterator[Row]:
-    home = Path(tempfile.mkdtemp(dir=folder, prefix=f"w{workers}-"))
-    home.chmod(0o711)
+def _of_installation(chosen: Options, folder: Path, workers: int, others: tuple[int, int]) -> Iterator[Row]:
     with contextlib.ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True)))
+        home.chmod(0o711)  # PostgreSQL may be another user
         environment = stack.enter_context(installation.stores(chosen.store, home))
         pid, port = stack.enter_context(installation.bare(home, workers=workers))
-        ours = stack.enter_context(installation.yimen(environment, workers=workers, people=chosen.people))
-        common = {"server": ours.name, "workers": workers, "store": chosen.store}
+        ours = stack.enter_context(
+            installation.yimen(environment, workers=workers, people=chosen.people, others=others)
+        )
+        common = {"server": ours.name, "workers": workers, "store": chosen.store, "accounts": others[0]}
         for connections in chosen.connections:
             plan = Plan(requests=[load.raw("GET", "/", f"127.0.0.1:{port}")], needle='"ok"')
             bare = common | {"workload": "bare", "connections": connections}
@@ -81,16 +92,19 @@ def _of_installation(chosen: Options, folder: Path, workers: int) -> Iterator[Ro
             for workload in WORKLOADS:
                 if chosen.wants(workload.name) and workload.offered(ours):
                     row = common | of_workload(chosen, home, ours, workload, connections)
-                    yield row | {"times_bare": row["cpu_us"] / bare["cpu_us"]}
+                    yield row | ({"times_bare": row["cpu_us"] / bare["cpu_us"]} if "cpu_us" in row else {})
         yield from _passwords(chosen, home, ours, common)
 
 
 def of_workload(chosen: Options, folder: Path, target: Target, workload: Workload, connections: int) -> Row:
-    """One row, of a warm server."""
-    warm = workload.plan(target, connections)
-    plan = workload.plan(target, connections) if warm.kind == "refresh" else warm  # spent tokens are no load
-    measured = _measured(chosen, folder, target.pid, target.port, warm, plan, connections, workload.unit)
-    return {"workload": workload.name, "connections": connections, **measured}
+    """One row, of a warm server. Where an answer is wrong it has no figure but says what was `wrong`."""
+    row: Row = {"workload": workload.name, "connections": connections}
+    try:
+        warm = workload.plan(target, connections)
+        plan = workload.plan(target, connections) if warm.kind == "refresh" else warm  # spent tokens are no load
+        return row | _measured(chosen, folder, target.pid, target.port, warm, plan, connections, workload.unit)
+    except WrongAnswer as error:
+        return row | {"wrong": str(error)}
 
 
 def _measured(
