@@ -7,8 +7,9 @@ sign in. Keys of rows are hashes of a counter, so the indexes are filled in rand
 import hashlib
 import os
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +23,6 @@ from tests.bench.people import NAME, SCOPE, SECRET, STORED_CLAIMS
 
 TABLES = ("accounts", "identifiers", "contacts", "passwords", "consents", "sessions", "grants")
 BYTES_EACH = 2_500  # of disk for an account with its rows and indexes, and as much log as the fill needs
-CHUNK = 1_000_000
 
 
 class TooLittleDisk(Exception):
@@ -40,22 +40,40 @@ def require_disk(folder: str, count: int) -> None:
 def fill(context: Context, count: int, clients: int, people: int, client_ids: Sequence[str]) -> list[dict[str, str]]:
     """Fill the tables; the sample of people, as `people.make` describes them."""
     conninfo = context.database.url.replace("+psycopg", "", 1)
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        connection.execute("set maintenance_work_mem = '1GB'; set synchronous_commit = off")
-        connection.execute("set session_replication_role = replica")  # no checks of keys that are right by making
+    values = {"last": count - 1, "now": context.now(), "clients": clients, "scope": SCOPE}
+    with _connect(conninfo) as connection:
         _clients(connection, clients, context.now())
         made = _sample(context, connection, count, people)
-        with _without_indexes(connection):
-            for first in range(0, count, CHUNK):
-                last = min(first + CHUNK, count) - 1
-                for statement in STATEMENTS:
-                    values = {"first": first, "last": last, "now": context.now(), "clients": clients}
-                    connection.execute(statement, values)
+        removed = _without_indexes(connection)
+        _side_by_side(conninfo, [[(statement, values)] for statement in STATEMENTS])
         for client_id in client_ids:
-            connection.execute(CONSENTS, {"client": client_id, "scope": SCOPE, "now": context.now()})
-        connection.execute("vacuum analyze")
+            connection.execute(CONSENTS, values | {"client": client_id})
+        connection.execute("drop table sample")
+        _side_by_side(conninfo, [[(text, None) for text in removed.of(table)] for table in TABLES])
+        for statement in removed.foreign_keys:
+            connection.execute(statement)
         connection.execute("checkpoint")
     return made
+
+
+def _connect(conninfo: str) -> psycopg.Connection[Any]:
+    connection = psycopg.connect(conninfo, autocommit=True)
+    connection.execute("set maintenance_work_mem = '1GB'; set synchronous_commit = off")
+    connection.execute("set session_replication_role = replica")  # no checks of keys that are right by making
+    return connection
+
+
+def _side_by_side(conninfo: str, works: Sequence[Sequence[tuple[str, Mapping[str, Any] | None]]]) -> None:
+    """Each work in its own connection, two at a time; a table is looked over when its work is done."""
+
+    def do(work: Sequence[tuple[str, Mapping[str, Any] | None]]) -> None:
+        with _connect(conninfo) as connection:
+            for statement, values in work:
+                connection.execute(statement, values)
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(do, work) for work in works]:
+            done.result()
 
 
 def _clients(connection: psycopg.Connection[Any], count: int, now: int) -> None:
@@ -78,7 +96,7 @@ def _sample(context: Context, connection: psycopg.Connection[Any], count: int, p
     """The table `sample`: what is not dummy, by the place of the person among all."""
     hashed = str(password._HASHER.hash(password.prepare(SECRET)))
     connection.execute(
-        """create temporary table sample (i bigint primary key, sealed_name bytea, sealed_claims bytea,
+        """create table sample (i bigint primary key, sealed_name bytea, sealed_claims bytea,
         sealed_number bytea, number_index bytea, sealed_phone bytea, phone_index bytea, handle_hash bytea, hash text)"""
     )
     made = []
@@ -112,9 +130,19 @@ def _sha256(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-@contextmanager
-def _without_indexes(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """Indexes and constraints of the tables are taken away and built again afterwards, which is far faster."""
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What brings indexes and constraints back: (table, statement) in order, and at last the foreign keys."""
+
+    keys: list[tuple[str, str]]
+    foreign_keys: list[str]
+
+    def of(self, table: str) -> list[str]:
+        return [*(statement for owner, statement in self.keys if owner == table), f"vacuum analyze {table}"]
+
+
+def _without_indexes(connection: psycopg.Connection[Any]) -> Removed:
+    """Take indexes and constraints of the tables away: building them afterwards is far faster."""
     constraints = connection.execute(
         """select conrelid::regclass::text, quote_ident(conname), pg_get_constraintdef(oid) from pg_constraint
         where contype in ('p', 'u', 'f')
@@ -125,20 +153,22 @@ def _without_indexes(connection: psycopg.Connection[Any]) -> Iterator[None]:
     for table, name, _ in constraints:
         connection.execute(f"alter table {table} drop constraint {name}")
     indexes = connection.execute(
-        "select indexname, indexdef from pg_indexes where schemaname = 'public' and tablename = any(%s)",
+        "select tablename, indexname, indexdef from pg_indexes where schemaname = 'public' and tablename = any(%s)",
         (list(TABLES),),
     ).fetchall()
-    for name, _ in indexes:
+    for _, name, _ in indexes:
         connection.execute(f'drop index "{name}"')
-    yield
-    for _, definition in indexes:
-        connection.execute(definition)
-    for table, name, definition in reversed(constraints):
-        valid = " not valid" if definition.startswith("FOREIGN") else ""
-        connection.execute(f"alter table {table} add constraint {name} {definition}{valid}")
+    foreign = [found for found in constraints if found[2].startswith("FOREIGN")]
+    keys = [(table, definition) for table, _, definition in indexes]
+    keys += [(found[0], _again(*found)) for found in constraints if found not in foreign]
+    return Removed(keys, [f"{_again(*found)} not valid" for found in foreign])
 
 
-_PLACES = "generate_series(%(first)s::bigint, %(last)s::bigint) as i left join sample using (i)"
+def _again(table: str, name: str, definition: str) -> str:
+    return f"alter table {table} add constraint {name} {definition}"
+
+
+_PLACES = "generate_series(0::bigint, %(last)s::bigint) as i left join sample using (i)"
 _DUMMY = "decode(repeat('5e', {}), 'hex')"
 
 STATEMENTS = (
@@ -167,7 +197,7 @@ STATEMENTS = (
            md5('session ' || i)::uuid, 'openid profile offline_access', sha256(('code ' || i)::bytea),
            %(now)s - 863940, %(now)s - 863999, 'https://filler.example.test/cb', 'nonce', %(now)s - 864000, 3, 'pwd',
            'web_hall', 1, %(now)s + 1728000, %(now)s - 864000
-      from generate_series(%(first)s::bigint, %(last)s::bigint) as i""",
+      from generate_series(0::bigint, %(last)s::bigint) as i""",
 )
 CONSENTS = """insert into consents (id, account_id, client_id, scope, granted_at, expires_at)
     select md5(%(client)s || i)::uuid, md5('account ' || i)::uuid, %(client)s, %(scope)s, %(now)s, %(now)s + 8640000

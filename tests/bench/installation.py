@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psycopg
 
 from tests.bench import meter
 from tests.bench.target import Target
@@ -43,11 +45,28 @@ def yimen(
     with meter.on_cores(*cores):
         server.start()
     try:
-        made = seed(server, people, *others)
+        with _everywhere(environment) if others[0] else contextlib.nullcontext():
+            made = seed(server, people, *others)
         metadata = httpx2.get(f"{server.url}/.well-known/openid-configuration", trust_env=False).json()
         yield Target("yimen", server.url, server.pid, metadata, made["clients"], made["people"])
     finally:
         server.stop()
+
+
+@contextlib.contextmanager
+def _everywhere(environment: dict[str, str]) -> Iterator[None]:
+    """What PostgreSQL starts inside runs on all cores, and nothing is vacuumed in between: to fill it in less time."""
+    conninfo = environment["YIMEN_DATABASE_URL"].replace("+psycopg", "", 1)
+    postmaster = Path(environment["YIMEN_DATA_DIR"]).parent / "postgres" / "data" / "postmaster.pid"
+    pid, cores = int(postmaster.read_text().split()[0]), os.sched_getaffinity(0)
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute("alter system set autovacuum = off")
+        connection.execute("select pg_reload_conf()")
+        os.sched_setaffinity(pid, range(os.cpu_count() or 1))
+        yield
+        os.sched_setaffinity(pid, cores)
+        connection.execute("alter system reset autovacuum")
+        connection.execute("select pg_reload_conf()")
 
 
 def seed(server: YimenServer, *counts: int) -> dict[str, Any]:

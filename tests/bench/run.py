@@ -17,6 +17,7 @@ from tests.support.prerequisites import ROOT, Missing, install_missing
 
 Row = dict[str, Any]
 FLOOD_CONNECTIONS, BESIDE_CONNECTIONS = 32, 2
+GROWN = {"shared_buffers": "1GB", "max_wal_size": "8GB"}  # settings of PostgreSQL, small installation or large
 SMALL, GROWN_CLIENTS = (10_000, 10), 20_000  # accounts and clients that growth starts from; clients that it reaches
 
 
@@ -78,7 +79,7 @@ def _of_installation(chosen: Options, folder: Path, workers: int, others: tuple[
     with contextlib.ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True)))
         home.chmod(0o711)  # PostgreSQL may be another user
-        environment = stack.enter_context(installation.stores(chosen.store, home))
+        environment = stack.enter_context(installation.stores(chosen.store, home, **(GROWN if others[0] else {})))
         pid, port = stack.enter_context(installation.bare(home, workers=workers))
         ours = stack.enter_context(
             installation.yimen(environment, workers=workers, people=chosen.people, others=others)
