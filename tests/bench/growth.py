@@ -95,10 +95,7 @@ def _clients(connection: psycopg.Connection[Any], count: int, now: int) -> None:
 def _sample(context: Context, connection: psycopg.Connection[Any], count: int, people: int) -> list[dict[str, str]]:
     """The table `sample`: what is not dummy, by the place of the person among all."""
     hashed = str(password._HASHER.hash(password.prepare(SECRET)))
-    connection.execute(
-        """create table sample (i bigint primary key, sealed_name bytea, sealed_claims bytea,
-        sealed_number bytea, number_index bytea, sealed_phone bytea, phone_index bytea, handle_hash bytea, hash text)"""
-    )
+    connection.execute(SAMPLE)
     made = []
     with connection.cursor().copy("copy sample from stdin") as copy:
         for order in range(people):
@@ -168,6 +165,8 @@ def _again(table: str, name: str, definition: str) -> str:
     return f"alter table {table} add constraint {name} {definition}"
 
 
+SAMPLE = """create table sample (i bigint primary key, sealed_name bytea, sealed_claims bytea, sealed_number bytea,
+    number_index bytea, sealed_phone bytea, phone_index bytea, handle_hash bytea, hash text)"""
 _PLACES = "generate_series(0::bigint, %(last)s::bigint) as i left join sample using (i)"
 _DUMMY = "decode(repeat('5e', {}), 'hex')"
 
