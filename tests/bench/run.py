@@ -113,7 +113,7 @@ def _measured(
 ) -> Row:
     """CPU microseconds and rate of one unit, latency of its single requests in milliseconds, memory in MB."""
     if chosen.warm:
-        load.run(warm, port, connections=connections, seconds=chosen.warm, folder=folder)
+        load.run(warm, port, connections=connections, seconds=chosen.warm, folder=folder, at_least=0)
     before = meter.cpu_seconds(pid)
     result = load.run(plan, port, connections=connections, seconds=chosen.seconds, folder=folder)
     used = meter.cpu_seconds(pid) - before
