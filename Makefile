@@ -5,7 +5,7 @@ ARGS ?=
 INSTALL = flock Makefile sh tests/support/install.sh
 
 .DEFAULT_GOAL := help
-.PHONY: run test test-long check lock clean help
+.PHONY: run test test-long bench check lock clean help
 
 run: ## start Yimen with demo data on the embedded default; PORT=9000 moves it
 	@$(INSTALL) requirements.lock
@@ -19,6 +19,10 @@ test: check ## check, then every test on private servers; ARGS="-k word" goes to
 
 test-long: check ## the tests that take minutes
 	@.venv/bin/python -m tests.support.run -m long $(ARGS)
+
+bench: ## CPU time, rate and latency of each endpoint; docs/benchmarks.md has the variables
+	@$(INSTALL) requirements-test.lock
+	@exec .venv/bin/python -m tests.bench.run
 
 check: ## lint, format and types
 	@$(INSTALL) requirements-test.lock

@@ -424,6 +424,7 @@ class SubjectRow(NamedTuple):
     verified_at: int | None
 
 
+# Each branch joins `wanted` itself: PostgreSQL would read the whole tables to join them afterwards.
 SUBJECT = Load(
     "what is known about a person",
     wanted={"account": "uuid"},
@@ -432,14 +433,16 @@ SUBJECT = Load(
     select {ordinal}, accounts.id, accounts.sealed_name, accounts.sealed_claims, accounts.level,
            accounts.updated_at, facts.kind, facts.type, facts.id, facts.sealed, facts.verified_at
       from wanted join accounts on accounts.id = wanted.account
-      left join (select account_id, 'identifiers' as kind, type, id, sealed_number as sealed, created_at,
+      left join (select {ordinal} as place, 'identifiers' as kind, type, id, sealed_number as sealed, created_at,
                    created_at as verified_at
-              from identifiers where state = 'active'
+              from wanted join identifiers on account_id = wanted.account where state = 'active'
             union all
-            select account_id, 'contacts', type, id, sealed_value, created_at, verified_at from contacts
+            select {ordinal}, 'contacts', type, id, sealed_value, created_at, verified_at
+              from wanted join contacts on account_id = wanted.account
             union all
-            select account_id, 'mentions', type, id, sealed_number, created_at, created_at from mentions) as facts
-        on facts.account_id = accounts.id
+            select {ordinal}, 'mentions', type, id, sealed_number, created_at, created_at
+              from wanted join mentions on account_id = wanted.account) as facts
+        on facts.place = {ordinal}
      order by case when facts.verified_at is null then 1 else 0 end, facts.created_at, facts.id""",
 )
 

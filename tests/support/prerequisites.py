@@ -44,6 +44,7 @@ def missing_packages() -> list[str]:
         "chromium": shutil.which("chromium"),
         "nginx": shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"),
         "systemd": shutil.which("systemd-analyze"),
+        "wrk": shutil.which("wrk"),
         "fonts-noto-cjk": _has_chinese_font(),
     }
     return [package for package, there in found.items() if not there]

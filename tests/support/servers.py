@@ -58,6 +58,12 @@ class YimenServer:
         """The process that was started, None when the server is not running."""
         return self._process
 
+    @property
+    def pid(self) -> int:
+        """The number of the process that was started; workers are its children."""
+        assert self._process is not None, "the server is not running"
+        return self._process.pid
+
     def is_ready(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:

@@ -29,8 +29,11 @@ def postgres_programs() -> Path | None:
 
 
 @contextlib.contextmanager
-def postgres(folder: Path) -> Iterator[str]:
-    """The URL of a superuser's database. Commits are honest, but nothing is made to survive a power cut."""
+def postgres(folder: Path, *, durable: bool = False, **more: str) -> Iterator[str]:
+    """The URL of a superuser's database. Commits are honest, but only a `durable` one survives a power cut.
+
+    `more` are further settings of PostgreSQL.
+    """
     programs = postgres_programs()
     assert programs is not None, "PostgreSQL is not installed"
     user, as_user = unprivileged()
@@ -47,8 +50,9 @@ def postgres(folder: Path) -> Iterator[str]:
         "unix_socket_directories": "",
         "max_connections": "300",
         "synchronous_commit": "on",
-        "fsync": "off",
-        "full_page_writes": "off",
+        "fsync": "on" if durable else "off",
+        "full_page_writes": "on" if durable else "off",
+        **more,
     }
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
 
