@@ -165,7 +165,8 @@ def test_ambiguous_message_never_becomes_two(front: Front, behind: Fleet, name: 
     host = f"localhost:{front.port}"
     smuggled = f"GET /account HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
     seen = behind.log.read_bytes().count(b'"route": "/account"')
-    answer = over_tls(front, (BAD[name].format(host=host) + smuggled).encode("latin-1"))
+    end = "\r\n\r\n" if name in TIDIED else ""  # so that nginx need not wait for the rest
+    answer = over_tls(front, (BAD[name].format(host=host) + end + smuggled).encode("latin-1"))
     if name in TIDIED:
         assert 200 <= status_of(answer) < 500
         return
