@@ -56,6 +56,17 @@ def test_whole_login_by_an_own_key(citizen: Citizen, signing: SigningRp) -> None
     assert signing.userinfo(renewed.json()["access_token"]).status_code == 200
 
 
+def test_repeated_parent_gets_the_same_child_and_each_time_spends_an_assertion(
+    server: YimenServer, citizen: Citizen, signing: SigningRp
+) -> None:
+    parent = tokens_of(citizen, signing, scope="openid offline_access")["refresh_token"]
+    texts = [assertion(signing.key, signing.client_id, server.url) for _ in range(3)]
+    answers = [signing.refresh(parent, **form_of(text)) for text in texts]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert len({answer.json()["refresh_token"] for answer in answers}) == 1
+    assert all(refused(signing.refresh(parent, **form_of(text))) for text in texts)
+
+
 @pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES256", "EdDSA"])
 def test_each_algorithm_of_the_list_works(server: YimenServer, tmp_path: Path, algorithm: str) -> None:
     rp = add_signing(server, tmp_path, key=new_key(algorithm), token_endpoint_auth_signing_alg=algorithm)
