@@ -79,7 +79,7 @@ def load_config(environ: Mapping[str, str] = os.environ) -> Config:
         rate_limits=get("YIMEN_RATE_LIMITS", "on", _switch),
         trusted_proxies=get("YIMEN_TRUSTED_PROXIES", "", _networks),
     )
-    refuse_unsafe(config, explicit=set(values))
+    refuse_unsafe(config, explicit={name for name, value in values.items() if value})
     return config
 
 
