@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import click
 from alembic.util import CommandError
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import DatabaseError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 from starlette.applications import Starlette
 
 from admin import audit as audit_commands
@@ -98,6 +98,8 @@ def schema_of(database: Database) -> str | None:
         return schema.current(database.engine)
     except (OperationalError, InterfaceError) as error:
         raise Unavailable("the database does not answer", detail=type(error.orig).__name__) from None
+    except DatabaseError as error:
+        raise Unavailable("the database cannot be read", detail=str(error.orig)) from None
 
 
 def upgrade_schema(config: Config, database: Database) -> None:
@@ -285,7 +287,7 @@ def examine() -> None:
     """Check configuration, schema, keys and stores, and say what is unsafe for production."""
     with refusals():
         config = load_config()
-        explicit = None if "YIMEN_CONFIG" in os.environ else {n for n in os.environ if n.startswith("YIMEN_")}
+        explicit = None if "YIMEN_CONFIG" in os.environ else {name for name, value in os.environ.items() if value}
         document = doctor.report(doctor.examine(config, command_context, explicit))
     print_json(document)
     sys.exit(0 if document["ok"] else 1)

@@ -99,7 +99,7 @@ def load_config(environ: Mapping[str, str] = os.environ) -> Config:
         body_seconds=get("YIMEN_BODY_SECONDS", "30", _number(1, 300)),
         address_connections=get("YIMEN_ADDRESS_CONNECTIONS", "256", _number(1, 100_000)),
     )
-    refuse_unsafe(config, explicit=set(values))
+    refuse_unsafe(config, explicit={name for name, value in values.items() if value})
     return config
 
 

@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 import psycopg
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DatabaseError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
 from idp.batches import Executor, PostgresExecutor, Queue, SqliteExecutor, connect_sqlite
-from idp.errors import Overloaded, Unavailable
+from idp.errors import ConfigError, Overloaded, Unavailable
 from idp.statements import Change, Load
 
 R = TypeVar("R", bound=tuple[Any, ...])
@@ -36,12 +36,12 @@ class Database:
     """Both speeds of one database: `load` and `commit` in batches, `session` for pages and commands."""
 
     def __init__(self, url: str, *, schema_head: str = "") -> None:
-        """`schema_head` is the Alembic revision that this version of the product needs."""
+        """`schema_head` is the Alembic revision that this version of the product needs. Raises ConfigError."""
         self.url, self.schema_head = url, schema_head
         self._clock, self._offset = time.time, 0.0
         if url.startswith("sqlite"):
             path = make_url(url).database or ""
-            Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _make_folder(Path(path).parent)
             self.engine = _sqlite_engine(path, "begin immediate")
             self._reading = _sqlite_engine(path, "begin")
             readers: Executor = SqliteExecutor(path, writes=False)
@@ -85,6 +85,10 @@ class Database:
             raise Overloaded(detail="no connection is free") from error
         except (OperationalError, InterfaceError, InternalError) as error:
             raise Unavailable(detail=type(error.orig).__name__) from error
+        except DatabaseError as error:
+            if type(error) is not DatabaseError:  # its other kinds are faults of a statement
+                raise
+            raise Unavailable(detail=str(error.orig)) from error  # SQLite: the file is damaged
 
     @property
     def depths(self) -> dict[str, int]:
@@ -129,6 +133,13 @@ class Database:
         """Close the connections of the plain way: all there are before the first load or commit."""
         self.engine.dispose()
         self._reading.dispose()
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(f"cannot make the folder {folder} of the database: {error.strerror}") from None
 
 
 def insert_into(session: Session, table: Any) -> Any:
