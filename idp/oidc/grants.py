@@ -197,6 +197,7 @@ def _generator(server: Provider, *, first: bool) -> Any:
         generation = None
         if include_refresh_token and offline:
             generation = 1 if first or server.presented is None else server.presented.generation + 1
-        return token_answer(server, scope, refresh_generation=generation)
+        once = " ".join(dict.fromkeys(scope.split()))  # a client may name a scope many times; a token never does
+        return token_answer(server, once, refresh_generation=generation)
 
     return generate
