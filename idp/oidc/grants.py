@@ -38,7 +38,7 @@ class Credential:
 def in_force(row: GrantRow, acting: ActingRow | None) -> bool:
     """Whether a grant may still give anything: not revoked, account and client active, consent not withdrawn, session
     or offline, and the mandate that it was given under (`acting`, loaded now) still in force."""
-    if row.revoked_at is not None or row.consent_withdrawn_at is not None:
+    if row.revoked_at is not None or row.consent_expires_at == 0:
         return False
     if row.account_status != "active" or row.client_status != "active":
         return False
@@ -100,6 +100,8 @@ class RefreshGrant(RefreshTokenGrant):  # type: ignore[misc]
             return None
         if not in_force(row, self.server.acting) or (row.refresh_expires_at or 0) <= now:
             return None
+        if row.consent_expires_at is not None and row.consent_expires_at <= now:
+            return None  # the person was told how long it lasts
         if presented.generation == row.generation or self._repeated(row, presented.generation, now):
             return Credential(row)
         if presented.generation < row.generation:

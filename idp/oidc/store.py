@@ -81,14 +81,15 @@ class ConsentRow(NamedTuple):
     version: bytes | None = None  # of the terms that were shown
 
 
+_CONSENT_END = "case when consents.withdrawn_at >= consents.granted_at then 0 else consents.expires_at end"
+
 CONSENT = Load(
     "consent",
     wanted={"account": "uuid", "client": "text"},
     row=ConsentRow,
-    sql="""
-    select {ordinal}, consents.scope,
-           case when consents.withdrawn_at >= consents.granted_at then 0 else consents.expires_at end,
-           consents.version
+    sql=f"""
+    select {{ordinal}}, consents.scope,
+           {_CONSENT_END}, consents.version
       from wanted join consents
         on consents.account_id = wanted.account and consents.client_id = wanted.client""",
 )
@@ -193,7 +194,7 @@ class GrantRow(NamedTuple):
     session_ended_at: int | None
     client_status: str
     token_revoked: int
-    consent_withdrawn_at: int | None = None  # a grant that was made beside a withdrawal is as dead as the others
+    consent_expires_at: int | None = None  # 0 once withdrawn, also for a grant that was made beside the withdrawal
 
 
 _GRANT_COLUMNS = """
@@ -205,15 +206,14 @@ _GRANT_JOINS = """
       join clients on clients.id = grants.client_id
       join accounts on accounts.id = grants.account_id
       join sessions on sessions.id = grants.session_id
-      left join consents on consents.account_id = grants.account_id and consents.client_id = grants.client_id
-       and consents.withdrawn_at >= consents.granted_at"""
+      left join consents on consents.account_id = grants.account_id and consents.client_id = grants.client_id"""
 
 GRANT_BY_CODE = Load(
     "grant by code",
     wanted={"code": "bytea"},
     row=GrantRow,
     sql=f"""
-    select {{ordinal}}, {_GRANT_COLUMNS}, 0, consents.withdrawn_at
+    select {{ordinal}}, {_GRANT_COLUMNS}, 0, {_CONSENT_END}
       from wanted join grants on grants.code_hash = wanted.code {_GRANT_JOINS}""",
 )
 
@@ -224,7 +224,7 @@ GRANT_BY_TOKEN = Load(
     sql=f"""
     select {{ordinal}}, {_GRANT_COLUMNS},
            (select count(*) from revoked_tokens where revoked_tokens.token_id = wanted.token),
-           consents.withdrawn_at
+           {_CONSENT_END}
       from wanted join grants on grants.id = wanted.grant_id {_GRANT_JOINS}""",
 )
 

@@ -1,10 +1,10 @@
 """Permissions: which services may know what about me, since when, last used when; and taking that back."""
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import case, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
@@ -22,13 +22,6 @@ PATH = "/account/permissions"
 SOON_SECONDS = 14 * 86_400  # from here on the end of a permission is near
 PAST_SHOWN = 20
 LIMIT = 200  # clients of one person on the page
-
-
-class _Use(NamedTuple):
-    """What grants tell about a client: the last use, and whether one still gives something (a refresh family)."""
-
-    last: int | None
-    living: bool
 
 
 def get_permissions(context: Context, request: Request, db: Session) -> Response:
@@ -90,25 +83,24 @@ def _name(context: Context, db: Session, account: Account) -> str:
 
 
 def _rows(visitor: Visitor, db: Session, account: Account) -> list[PermissionRow]:
-    """What is in force, and what gives something though its consent has ended; the last used first."""
-    now, uses = visitor.context.now(), _uses(db, account.id, visitor.context.now())
+    """What is in force, the last used first."""
+    now, uses = visitor.context.now(), _uses(db, account.id)
     given = db.scalars(
         select(Consent).where(Consent.account_id == account.id).order_by(Consent.granted_at.desc()).limit(LIMIT)
     ).all()
     capacities = _capacities(visitor.context, db, account.id)
     rows = []
     for consent in given:
-        use = uses.get(consent.client_id, _Use(None, False))
-        if consents.in_force(consent, now) or use.living:
-            rows.append(_row(visitor, db, consent, use, capacities.get(consent.client_id, ()), now))
+        if consents.in_force(consent, now):
+            acting, last = capacities.get(consent.client_id, ()), uses.get(consent.client_id)
+            rows.append(_row(visitor, db, consent, last, acting, now))
     return sorted(rows, key=lambda row: row.last or row.since, reverse=True)
 
 
 def _row(
-    visitor: Visitor, db: Session, consent: Consent, use: _Use, capacities: Iterable[str], now: int
+    visitor: Visitor, db: Session, consent: Consent, last: int | None, capacities: Iterable[str], now: int
 ) -> PermissionRow:
     party = find_client(visitor.context, db, consent.client_id)
-    ended = not consents.in_force(consent, now)
     return PermissionRow(
         client_id=consent.client_id,
         name=party.name(visitor.locale) if party else consent.client_id,
@@ -118,26 +110,24 @@ def _row(
         acting=sorted(capacities),
         since=consent.granted_at,
         until=consent.expires_at,
-        last=use.last,
-        state="ended" if ended else "ending" if consent.expires_at - now < SOON_SECONDS else "active",
+        last=last,
+        state="ending" if consent.expires_at - now < SOON_SECONDS else "active",
     )
 
 
-def _uses(db: Session, account_id: UUID, now: int) -> dict[str, _Use]:
-    """By client: when it last got a code or a token for this person, and whether a refresh family lives."""
-    living = case((Grant.revoked_at.is_(None) & (Grant.refresh_expires_at > now), 1), else_=0)
+def _uses(db: Session, account_id: UUID) -> dict[str, int]:
+    """By client: when it last got a code or a token for this person."""
     found = db.execute(
         select(
             Grant.client_id,
             func.max(Grant.created_at),
             func.max(Grant.code_spent_at),
             func.max(Grant.rotated_at),
-            func.max(living),
         )
         .where(Grant.account_id == account_id)
         .group_by(Grant.client_id)
     )
-    return {client: _Use(max(at for at in times if at), bool(lives)) for client, *times, lives in found}
+    return {client: max(at for at in times if at) for client, *times in found}
 
 
 def _capacities(context: Context, db: Session, account_id: UUID) -> dict[str, set[str]]:

@@ -165,7 +165,7 @@ class SessionRow:
 class PermissionRow:
     """What one client may know. `acting` are names of organizations, "" for oneself; times are epoch seconds.
 
-    `state` is `active`, `ending` (soon) or `ended` (the consent has, but tokens still work); `last` may be None.
+    `state` is `active` or `ending` (soon); `last` may be None.
     """
 
     client_id: str

@@ -9,13 +9,13 @@ from uuid import UUID
 import httpx2
 import pytest
 from playwright.sync_api import Browser, Page, expect
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from clients import registry
 from idp import audit
 from idp.config import load_config
 from idp.database import Database
-from idp.models import Agreement
+from idp.models import Agreement, Consent
 from tests.flows.test_audit import records_of
 from tests.support.citizen import Citizen, add_citizen, add_client
 from tests.support.context import opened
@@ -105,6 +105,17 @@ def test_withdrawal_counts_in_every_worker_at_once(new_citizen: Citizen, own_rp:
     answer = sign_in(visitor, own_rp.authorize_url(), new_citizen.number, new_citizen.password)
     assert own_rp.redeem(answer["code"]).status_code == 200, "agreeing again begins anew"
     assert own_rp.userinfo(tokens["access_token"]).status_code == 401, "and revives nothing"
+
+
+def test_consent_that_ran_out_ends_the_refresh_family_too(new_citizen: Citizen, own_rp: Rp) -> None:
+    visitor = Visitor(new_citizen.server.url)
+    answer = sign_in(visitor, own_rp.authorize_url(), new_citizen.number, new_citizen.password)
+    tokens = own_rp.redeem(answer["code"]).json()
+    with opened(new_citizen.server.environment) as context, context.database.session() as db:
+        past = {"expires_at": context.now() - 1}
+        db.execute(update(Consent).where(Consent.account_id == UUID(new_citizen.account)).values(**past))
+    assert own_rp.refresh(tokens["refresh_token"]).json()["error"] == "invalid_grant"
+    assert "permission-1" not in visitor.walk("/account/permissions").text
 
 
 def test_withdrawal_of_one_person_leaves_another_alone(citizen: Citizen, new_citizen: Citizen, own_rp: Rp) -> None:

@@ -151,7 +151,7 @@ PERMISSIONS = [
         2, INSURANCE.name, "openid organization", acting=["", "示例科技有限公司", "示例商贸行"], state="ending",
         until=MORNING + 600_000,
     ),
-    permission(3, "示例市不动产登记", "openid", last=None, state="ended", until=MORNING - 86_400),
+    permission(3, "示例市不动产登记", "openid", last=None, state="ending", until=MORNING + 86_400),
 ]  # fmt: skip
 PAST = [
     PastPermission(

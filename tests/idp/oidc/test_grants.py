@@ -41,7 +41,8 @@ ACTING = ActingRow(uuid4(), "agent", "*", None, uuid4(), b"", b"")
     [
         ({}, None, True),
         ({"revoked_at": NOW}, None, False),
-        ({"consent_withdrawn_at": NOW}, None, False),
+        ({"consent_expires_at": 0}, None, False),
+        ({"consent_expires_at": NOW - 1}, None, True),
         ({"account_status": "locked"}, None, False),
         ({"client_status": "suspended"}, None, False),
         ({"session_ended_at": NOW}, None, True),
