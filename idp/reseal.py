@@ -29,7 +29,7 @@ from idp.sealed import COLUMNS, Column, SealedRow
 
 R = TypeVar("R")
 
-BATCH = 500
+BATCH = 1_000
 SETTLE_SECONDS = 30  # lease of the version that seals, and the longest transaction of a page
 RETRIES = 60  # pauses of a second while the database does not answer
 START = UUID(int=0)
