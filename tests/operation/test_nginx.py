@@ -68,7 +68,7 @@ def over_tls(front: Front, data: bytes) -> bytes:
 
 def last_line(behind: Fleet) -> dict[str, object]:
     """The last line that the server logged about a request."""
-    lines = [json.loads(line) for line in behind.log.read_text().splitlines() if '"message": "request"' in line]
+    lines = [json.loads(line) for line in behind.log.read_text().splitlines() if '"message":"request"' in line]
     found: dict[str, object] = lines[-1]
     return found
 
@@ -164,7 +164,7 @@ TIDIED = {
 def test_ambiguous_message_never_becomes_two(front: Front, behind: Fleet, name: str) -> None:
     host = f"localhost:{front.port}"
     smuggled = f"GET /account HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-    seen = behind.log.read_bytes().count(b'"route": "/account"')
+    seen = behind.log.read_bytes().count(b'"route":"/account"')
     end = "\r\n\r\n" if name in TIDIED else ""  # so that nginx need not wait for the rest
     answer = over_tls(front, (BAD[name].format(host=host) + end + smuggled).encode("latin-1"))
     if name in TIDIED:
@@ -172,7 +172,7 @@ def test_ambiguous_message_never_becomes_two(front: Front, behind: Fleet, name: 
         return
     assert status_of(answer) in (0, 400, 405, 501, 505), answer[:200]
     assert count_answers(answer) <= 1
-    assert behind.log.read_bytes().count(b'"route": "/account"') == seen, "a smuggled request arrived"
+    assert behind.log.read_bytes().count(b'"route":"/account"') == seen, "a smuggled request arrived"
 
 
 def test_large_body_is_refused_at_the_door(front: Front, behind: Fleet, http: httpx2.Client) -> None:
@@ -203,3 +203,26 @@ def test_no_worker_at_all_is_503_with_retry_after(tmp_path_factory: pytest.TempP
         response = client.get(f"{alone.url}/login")
     assert (response.status_code, response.headers["retry-after"]) == (503, "5")
     assert response.json()["error"] == "temporarily_unavailable"
+
+
+@pytest.mark.parametrize(
+    ("version", "taken"),
+    [
+        (ssl.TLSVersion.TLSv1_1, False),
+        (ssl.TLSVersion.TLSv1_2, True),
+        (ssl.TLSVersion.TLSv1_3, True),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+def test_tls_of_the_front_is_modern(front: Front, behind: Fleet, version: ssl.TLSVersion, taken: bool) -> None:
+    """U01."""
+    context = ssl.create_default_context(cafile=str(front.folder / "certificate.pem"))
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = version
+    with socket.create_connection(("127.0.0.1", front.port), timeout=60) as plain:
+        if not taken:
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                context.wrap_socket(plain, server_hostname="localhost")
+            return
+        with context.wrap_socket(plain, server_hostname="localhost") as tls:
+            assert tls.version() == {ssl.TLSVersion.TLSv1_2: "TLSv1.2", ssl.TLSVersion.TLSv1_3: "TLSv1.3"}[version]
