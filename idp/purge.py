@@ -164,7 +164,7 @@ async def run_forever(context: Context) -> None:
             log.warning("purge waits", extra={"fields": {"detail": error.detail or error.message}})
         else:
             if any(gone.values()):
-                log.info("purged", extra={"fields": gone})
+                log.info("purged", extra={"fields": {"counts": gone}})
 
 
 def _count(session: Session, change: Delete) -> int:

@@ -18,7 +18,12 @@ from tests.support.servers import YimenServer
 from tests.support.stores import Stores
 
 GUARD = 15  # seconds: what security.md R05 grants a slow client
-SHORT = {"YIMEN_HEADER_SECONDS": "2", "YIMEN_BODY_SECONDS": "3", "YIMEN_ADDRESS_CONNECTIONS": "20"}
+SHORT = {
+    "YIMEN_RATE_LIMITS": "on",
+    "YIMEN_HEADER_SECONDS": "2",
+    "YIMEN_BODY_SECONDS": "3",
+    "YIMEN_ADDRESS_CONNECTIONS": "20",
+}
 POST = (
     "POST /token HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n"
 )

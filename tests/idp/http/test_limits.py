@@ -106,7 +106,7 @@ def gate() -> asyncio.Event:
 def application(stores: dict[str, str], gate: asyncio.Event, monkeypatch: pytest.MonkeyPatch) -> Iterator[Starlette]:
     """Waits at /slow until the gate opens; one address may have two requests, the worker three."""
     monkeypatch.setattr(limits, "REQUESTS_LIMIT", 3)
-    settings = {"YIMEN_TRUSTED_PROXIES": "10.0.0.0/8", "YIMEN_ADDRESS_CONNECTIONS": "2"}
+    settings = {"YIMEN_RATE_LIMITS": "on", "YIMEN_TRUSTED_PROXIES": "10.0.0.0/8", "YIMEN_ADDRESS_CONNECTIONS": "2"}
 
     async def slow(context: Context, request: Request) -> Response:
         await gate.wait()
