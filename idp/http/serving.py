@@ -59,6 +59,13 @@ class Parent(uvicorn.supervisors.Multiprocess):
         if all(process.wait_until_ready(START_SECONDS, self.should_exit) for process in self.processes):
             notify("READY=1")
 
+    def keep_subprocess_alive(self) -> None:
+        """A worker that dies while it is asked whether it lives must not be waited for: the pipe ends with it only
+        when this process has let go of the worker's end."""
+        for process in self.processes:
+            process.child_conn.close()
+        super().keep_subprocess_alive()
+
 
 def serve_one(application: Starlette, host: str, port: int, sockets: list[socket.socket]) -> None:
     """One worker in this process, on `sockets` when there are any."""

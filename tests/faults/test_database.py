@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from tests.faults.conftest import WORKERS, Installation, under_load
-from tests.faults.test_workers import workers
+from tests.faults.test_workers import NEW_WORKER_SECONDS, workers
 from tests.support.cluster import wait_for
 from tests.support.load import Load
 from tests.support.visitor import Visitor, sign_in
@@ -95,7 +95,9 @@ def test_worker_that_dies_while_postgresql_is_down_comes_back_with_it(spoiled: I
     spoiled.postgres.start()
     log = spoiled.server.log
     started = log.read_text().count("Application startup complete")
-    wait_for(lambda: log.read_text().count("Application startup complete") > started, 60, "a new worker")
+    wait_for(
+        lambda: log.read_text().count("Application startup complete") > started, NEW_WORKER_SECONDS, "a new worker"
+    )
     wait_for(spoiled.server.is_ready, 60, "readiness")
     assert len(workers(spoiled)) == WORKERS
 

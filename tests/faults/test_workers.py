@@ -11,7 +11,7 @@ from tests.faults.conftest import WORKERS, Installation, under_load
 from tests.support.cluster import children
 from tests.support.load import Load
 
-NEW_WORKER_SECONDS = 60  # a hang guard; the promise is 5 on a machine that is not shared
+NEW_WORKER_SECONDS = 40  # a hang guard; the promise is 5 on a machine that is not shared
 
 
 def workers(installation: Installation) -> list[int]:
