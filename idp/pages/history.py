@@ -78,7 +78,7 @@ def _rows(visitor: Visitor, db: Session, records: list[AuditRecord], current: UU
     agents = _agents(db, [detail.get("session") for detail in details.values()])
     names: dict[str, str] = {}
     rows = []
-    for alike in _runs(records):
+    for alike in _runs(sorted(records, key=_place_of)):
         record, detail = alike[0], details[alike[0].id]
         session = str(detail.get("session", ""))
         rows.append(
@@ -98,6 +98,12 @@ def _rows(visitor: Visitor, db: Session, records: list[AuditRecord], current: UU
             )
         )
     return rows
+
+
+def _place_of(record: AuditRecord) -> tuple[int, int]:
+    """The newest first. Records know whole seconds: within one, a sign-in follows failures, and these other acts."""
+    order = ("session:login:started", "session:login:refused")
+    return -record.at, order.index(record.event) if record.event in order else len(order)
 
 
 def _runs(records: list[AuditRecord]) -> Iterator[list[AuditRecord]]:
