@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from sqlalchemy import select, tuple_, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from idp import audit, identifiers, sessions, standard_claims
@@ -21,6 +21,7 @@ from idp.models import Account, Contact, Grant, Identifier, Mention, Password
 from idp.refusals import canonical
 
 IDENTIFIER_LEVEL = 3  # from here on a number is an identifier; below it is a mention (domain.md section 6)
+DEADLOCK, DEADLOCK_ATTEMPTS = "40P01", 3  # sqlstate of PostgreSQL
 SIGNS_IN = ("active", "superseded")
 _EMAIL = re.compile(r"[^@\s\"<>(),;:\\\[\]]{1,64}@[^@\s\"<>(),;:\\\[\]]{1,189}\.[^@\s\"<>(),;:\\\[\].]{1,63}")
 
@@ -296,12 +297,20 @@ def _change_status(context: Context, session: Session, account: Account, old: st
 def end_access(context: Context, session: Session, account_id: UUID, *, reason: str) -> None:
     """End every session of a person, and every grant, those of offline access included."""
     sessions.end_all(context, session, account_id, reason=reason)
-    session.execute(
+    change = (
         update(Grant)
         .where(Grant.account_id == account_id, Grant.revoked_at.is_(None))
         .values(revoked_at=context.now(), revoke_reason=reason)
         .execution_options(synchronize_session=False)
     )
+    for attempt in range(DEADLOCK_ATTEMPTS):  # a batch of a worker may hold grants of this person in another order
+        try:
+            with session.begin_nested():
+                session.execute(change)
+            return
+        except OperationalError as error:
+            if getattr(error.orig, "sqlstate", "") != DEADLOCK or attempt == DEADLOCK_ATTEMPTS - 1:
+                raise
 
 
 # --- show

@@ -131,7 +131,8 @@ def record(context: Context, db: Session, account_id: UUID, client_id: str, agre
 
 def _one_at_a_time(db: Session, account_id: UUID) -> None:
     """A withdrawal that met an agreement halfway would see the old rows and leave the new ones open."""
-    db.execute(select(Account.id).where(Account.id == account_id).with_for_update())
+    one = select(Account.id).where(Account.id == account_id)
+    db.execute(one.with_for_update(key_share=True))  # without holding up codes, which only name the account
 
 
 def _keep_text(db: Session, agreed: Agreed, now: int) -> None:
@@ -145,6 +146,8 @@ def withdraw(context: Context, db: Session, account_id: UUID, client_id: str) ->
     Codes, refresh families and access tokens are dead with their grants. False when there was nothing to end.
     """
     _one_at_a_time(db, account_id)
+    held = select(Consent.id).where(Consent.account_id == account_id, Consent.client_id == client_id)
+    db.execute(held.with_for_update())  # a code that is being issued is waited for, and then its grant is seen
     now = context.now()
     record_values = audit.values(context, "consent:scope:withdrawn", account=account_id, client=client_id)
     grants = {"granted_by": account_id, "granted_to": client_id, "grants_end": now}

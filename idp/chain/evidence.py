@@ -58,7 +58,7 @@ class Reader:
             return None
 
     def proves(self, version: int, kind: str, place: Place, at: int, mac: bytes, *more: int) -> bool:
-        """Whether this `mac` was made by the holder of the master key; no, when that version is not in its file."""
+        """Whether this `mac` was made by the holder of the master key; no, when its root key is not known here."""
         try:
             return hmac.compare_digest(mac_of(self._vault, version, kind, place, at, *more), mac)
         except MasterKeyError:

@@ -12,6 +12,11 @@ __all__ = ["context"]
 
 FIRST = UUID(int=0)
 HASHES = ("hash", "_hash", "_index")  # what other binary columns end in: nothing that could be opened
+HASHES_TOO = {
+    *(("consents", "version"), ("consent_texts", "version"), ("agreements", "version")),  # of the terms shown
+    *(("login_failures", "subject"), ("spent", "key")),
+    *(("audit", "mark"), ("audit_head", "mac"), ("audit_anchors", "mac")),  # under the root key, which never changes
+}
 
 
 def test_sealed_columns_are_those_of_the_models() -> None:
@@ -29,7 +34,8 @@ def test_binary_column_is_sealed_or_a_hash() -> None:
     """A column that holds something sealed under another name would escape."""
     for table in Base.metadata.tables.values():
         for column in table.columns:
-            if isinstance(column.type, LargeBinary) and (table.name, column.name) not in SEALED:
+            place = (table.name, column.name)
+            if isinstance(column.type, LargeBinary) and place not in {*SEALED, *HASHES_TOO}:
                 assert column.name.endswith(HASHES), f"{table.name}.{column.name} is neither sealed nor a hash"
 
 
