@@ -8,12 +8,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
-from sqlalchemy import update
 
-from idp import accounts, sessions
+from idp import accounts, consents, sessions
 from idp.authn import password
 from idp.http.response import SESSION_COOKIE
-from idp.models import Consent, Grant
 from tests.races.stage import Stage, codes_of
 from tests.support.citizen import PASSWORD
 from tests.support.wire import Answer
@@ -39,9 +37,7 @@ def end_session(stage: Stage, db: Any) -> None:
 
 
 def withdraw_consent(stage: Stage, db: Any) -> None:
-    of_client = {"account_id": stage.account, "client_id": stage.client_id}
-    db.execute(update(Consent).filter_by(**of_client).values(expires_at=0))
-    db.execute(update(Grant).filter_by(**of_client).values(revoked_at=stage.context.now(), revoke_reason="test"))
+    assert consents.withdraw(stage.context, db, stage.account, stage.client_id)
 
 
 # --- what would issue: prepares everything, and returns the last request

@@ -27,7 +27,8 @@ KINDS_OF_TEMPORARY_FILES = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 class Front:
     """A running nginx. `url` is what browsers see; `server_port` where the server is to listen."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, rate: int = 100) -> None:
+        self.rate = rate
         self.folder = folder
         self.port = free_port(3)
         self.plain_port, self.server_port = self.port + 1, self.port + 2
@@ -88,6 +89,7 @@ class Front:
             ("https://login.example.gov.cn$", f"{self.url}$", 1),
             ("login.example.gov.cn;", f"{NAME};", 2),
             ("server 127.0.0.1:8000", f"server 127.0.0.1:{self.server_port}", 1),
+            ("rate=100r/s", f"rate={self.rate}r/s", 1),
             ("http {\n", "http {\n" + temporary, 1),
         ):
             assert text.count(told) == count, f"{CONFIG.name} has {told!r} {text.count(told)} times, not {count}"
