@@ -41,7 +41,16 @@ class Connection:
         self._writer: asyncio.StreamWriter | None = None
 
     async def ask(self, made: Made) -> Answer | None:
-        """The answer, None when the server hung up instead."""
+        """The answer, None when the server hung up instead.
+
+        A kept connection may end just before a request arrives on it; that is asked once more on a fresh one
+        (RFC 9112 section 9.3.1).
+        """
+        kept = self._writer is not None
+        answer = await self._ask_once(made)
+        return await self._ask_once(made) if answer is None and made.whole and kept else answer
+
+    async def _ask_once(self, made: Made) -> Answer | None:
         if self._writer is None or self._writer.is_closing() or (self._reader and self._reader.at_eof()):
             await self.close()
             host, port = self._parts.hostname or "", self._parts.port or 0

@@ -64,6 +64,7 @@ class Stage:
             party = find_client(self.context, db, self.client_id)
             assert party is not None
             shown = terms.of(party, SCOPE)
+            self.terms = shown.version.hex()
             agreed = consents.Agreed(SCOPE, shown.version, shown.document, "zh-CN")
             consents.record(self.context, db, self.account, self.client_id, agreed)
             self.session = started.id

@@ -74,7 +74,7 @@ def revoked_refresh_token(stage: Stage) -> Outcome:
 def paused_interaction(stage: Stage) -> Outcome:
     """One code for one paused request."""
     asked = stage.pause(prompt="consent")
-    stage.ask(stage.post("/consent", asked, decision="approve"))
+    stage.ask(stage.post("/consent", asked, decision="approve", version=stage.terms))
     answers = stage.barrier.release([stage.get("/authorize/continue", interaction=asked)] * CLIENTS)
     return Outcome(len(codes_of(answers)), late(answers, lambda answer: "code" in answer.query))
 
@@ -82,7 +82,10 @@ def paused_interaction(stage: Stage) -> Outcome:
 def consent_form(stage: Stage) -> Outcome:
     """The form is sent again and again while the request goes on: a request that was used up never comes back."""
     asked = stage.pause(prompt="consent")
-    form, go_on = stage.post("/consent", asked, decision="approve"), stage.get("/authorize/continue", interaction=asked)
+    form, go_on = (
+        stage.post("/consent", asked, decision="approve", version=stage.terms),
+        stage.get("/authorize/continue", interaction=asked),
+    )
     stage.ask(form)
     answers = stage.barrier.release([form, go_on] * (CLIENTS // 2))
     answers += stage.barrier.release([go_on] * CLIENTS)

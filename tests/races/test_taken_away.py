@@ -65,7 +65,7 @@ def code(stage: Stage) -> Last:
 
 def code_after_pages(stage: Stage) -> Last:
     asked = stage.pause(prompt="consent")
-    stage.ask(stage.post("/consent", asked, decision="approve"))
+    stage.ask(stage.post("/consent", asked, decision="approve", version=stage.terms))
     return Last(stage.get("/authorize/continue", interaction=asked), has_code)
 
 
