@@ -23,7 +23,13 @@ REQUIRED = [
     "post-authz-request",
     "logout",
     "page-headers",
+    "introspect-revoke",
+    "form-post",
+    "client-credentials",
 ]  # grows with the product, and is never shortened
+
+
+GRANTS = ["authorization_code", "refresh_token", "client_credentials"]
 
 
 def test_blackbox_client_passes_every_required_step(
@@ -31,7 +37,7 @@ def test_blackbox_client_passes_every_required_step(
 ) -> None:
     citizen = add_citizen(server)
     back, out = "http://127.0.0.1:7700/cb", "http://127.0.0.1:7700/out"
-    (tmp_path / "client.json").write_text(json.dumps({"post_logout_redirect_uris": [out]}))
+    (tmp_path / "client.json").write_text(json.dumps({"post_logout_redirect_uris": [out], "grant_types": GRANTS}))
     rp = add_client(server, "黑盒", "--metadata", str(tmp_path / "client.json"), redirect_uri=back)
     config = {
         "issuer": server.url,

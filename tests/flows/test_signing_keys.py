@@ -74,7 +74,7 @@ def kids(server: YimenServer) -> set[str]:
 def test_rotation_under_load_fails_no_verification_with_a_cached_key_set(
     server: YimenServer, citizen: Citizen, rp: Rp
 ) -> None:
-    clients = rotations_under_load(server, citizen, rp, [0.5], 4)
+    clients = rotations_under_load(server, citizen, rp, [0.5], 8)
     assert all(client.fetches == 1 for client in clients)
     assert len(set().union(*(client.kids for client in clients))) == 2, "both the old and the new key have signed"
 

@@ -4,6 +4,7 @@ What happens at the protocol endpoints and on pages is in tests/flows/test_audit
 """
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -43,6 +44,7 @@ class Scene:
         return sessions.start(self.context, self.db, self.person, Proof(3, ("pwd",)))[0].id
 
 
+AGREED = consents.Agreed("openid", hashlib.sha256(b"{}").digest(), "{}", "zh-CN")
 Act = Callable[[Context, Session, Scene], object]
 ACTS: list[tuple[str, Act]] = [
     ("account:person:created", lambda c, db, _: new_person(c, db)),
@@ -64,7 +66,7 @@ ACTS: list[tuple[str, Act]] = [
     ("client:scope:granted", lambda c, db, s: registry.grant_scope(c, db, s.client, "identity_number", "法第一条")),
     ("client:registration:suspended", lambda c, db, s: registry.suspend(c, db, s.client, f"number {s.number}")),
     ("session:login:started", lambda c, db, s: s.start()),
-    ("consent:scope:granted", lambda c, db, s: consents.record(c, db, s.person.id, s.client, "openid")),
+    ("consent:scope:granted", lambda c, db, s: consents.record(c, db, s.person.id, s.client, AGREED)),
 ]
 AFTER: list[tuple[str, Act, Act]] = [
     (

@@ -56,7 +56,7 @@ def test_defaults_work_without_any_setting() -> None:
         ({"YIMEN_BODY_SECONDS": "1.5"}, "YIMEN_BODY_SECONDS: must be a whole number"),
         ({"YIMEN_ADDRESS_CONNECTIONS": "many"}, "YIMEN_ADDRESS_CONNECTIONS: must be a whole number"),
         ({"YIMEN_CODE_SENDER": "pigeon"}, "YIMEN_CODE_SENDER"),
-        ({"YIMEN_AUDIT_KEEP_DAYS": "179"}, "YIMEN_AUDIT_KEEP_DAYS: must be a whole number from 180 on"),
+        ({"YIMEN_AUDIT_KEEP_DAYS": "179"}, "YIMEN_AUDIT_KEEP_DAYS: must be a whole number from 180 to"),
         ({"YIMEN_AUDIT_ANCHOR_SECONDS": "1h"}, "YIMEN_AUDIT_ANCHOR_SECONDS: must be a whole number"),
         ({"YIMEN_ENDED_KEEP_DAYS": "0"}, "YIMEN_ENDED_KEEP_DAYS"),
         ({"YIMEN_AUDIT_STORE_URL": "ftp://store"}, "YIMEN_AUDIT_STORE_URL"),
