@@ -21,11 +21,14 @@ from starlette.applications import Starlette
 
 from admin import audit as audit_commands
 from admin import doctor
-from admin.commands import COMMANDS, print_json, refusals
+from admin.clients import client
+from admin.commands import print_json, refusals
 from admin.deliveries import deliveries as delivery_commands
 from admin.demo import running_demo
 from admin.epoch import epoch
 from admin.keys import key_group
+from admin.organizations import organization
+from admin.people import person
 from idp import deliveries, keys, logs, master_keys, messages, metrics, purge, sessions, tracing
 from idp.authn import password
 from idp.chain import anchors, sealer
@@ -267,7 +270,7 @@ def cli(ctx: click.Context) -> None:
     logs.configure("INFO" if ctx.invoked_subcommand == "run" else "WARNING")
 
 
-for command in (*COMMANDS, *audit_commands.COMMANDS, key_group, delivery_commands, epoch):
+for command in (person, organization, client, key_group, delivery_commands, *audit_commands.COMMANDS, epoch):
     cli.add_command(command)
 
 

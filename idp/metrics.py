@@ -30,6 +30,9 @@ BATCHES = Histogram(
 )
 QUEUES = Gauge("yimen_queue_depth", "What waits for its turn, by queue.", ["queue"], multiprocess_mode="livesum")
 POOL = Gauge("yimen_pool_in_use", "Threads and connections in use, by pool.", ["pool"], multiprocess_mode="livesum")
+TURNED_AWAY = Counter(
+    "yimen_turned_away", "Connections and requests that were slow, greedy or one too many.", ["reason"]
+)
 ATTEMPTS = Counter("yimen_delivery_attempts", "Attempts to reach others, by kind and result.", ["kind", "result"])
 BACKLOG = Gauge("yimen_deliveries", "Deliveries by state.", ["state"], multiprocess_mode="mostrecent")
 

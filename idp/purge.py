@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Delete, delete, select, tuple_
+from sqlalchemy import ColumnElement, Delete, delete, select, tuple_
 from sqlalchemy.orm import Session
 
 from idp import leases, lockout
@@ -31,24 +31,30 @@ Step = Callable[[Context, int], Iterator[Mapping[str, int]]]
 """Yields, after each transaction, how many rows of which table went. Its number is the time before which things go."""
 
 
-def purge_marks(context: Context, _: int) -> Iterator[Mapping[str, int]]:
-    """Revocations of single access tokens that have expired since."""
+def _ended(table: str, key: Any, over: ColumnElement[bool], context: Context) -> Iterator[Mapping[str, int]]:
+    """The rows of a table that are over, found by their key, BATCH in each transaction."""
     ended = BATCH
     while ended == BATCH:
         with context.database.session() as session:
-            found = select(RevokedToken.token_id).where(RevokedToken.expires_at <= context.now()).limit(BATCH)
-            ended = _count(session, delete(RevokedToken).where(RevokedToken.token_id.in_(found.scalar_subquery())))
-        yield {"revoked_tokens": ended}
+            found = select(key).where(over).limit(BATCH)
+            ended = _count(session, delete(key.class_).where(key.in_(found.scalar_subquery())))
+        yield {table: ended}
+
+
+def purge_marks(context: Context, _: int) -> Iterator[Mapping[str, int]]:
+    """Revocations of single access tokens that have expired since."""
+    return _ended("revoked_tokens", RevokedToken.token_id, RevokedToken.expires_at <= context.now(), context)
 
 
 def purge_spent(context: Context, _: int) -> Iterator[Mapping[str, int]]:
     """Marks of one-time things that are refused for their age by now."""
-    ended = BATCH
-    while ended == BATCH:
-        with context.database.session() as session:
-            found = select(Spent.key).where(Spent.expires_at <= context.now()).limit(BATCH)
-            ended = _count(session, delete(Spent).where(Spent.key.in_(found.scalar_subquery())))
-        yield {"spent": ended}
+    return _ended("spent", Spent.key, Spent.expires_at <= context.now(), context)
+
+
+def purge_messages(context: Context, before: int) -> Iterator[Mapping[str, int]]:
+    """Messages that were sent or given up."""
+    over = (Message.state != "waiting") & (Message.updated_at < before)
+    return _ended("messages", Message.id, over, context)
 
 
 def purge_failures(context: Context, _: int) -> Iterator[Mapping[str, int]]:
@@ -58,17 +64,6 @@ def purge_failures(context: Context, _: int) -> Iterator[Mapping[str, int]]:
         with context.database.session() as session:
             ended = lockout.purge(context, session)
         yield {"login_failures": ended}
-
-
-def purge_messages(context: Context, before: int) -> Iterator[Mapping[str, int]]:
-    """Messages that were sent or given up."""
-    ended = BATCH
-    while ended == BATCH:
-        with context.database.session() as session:
-            over = (Message.state != "waiting") & (Message.updated_at < before)
-            found = select(Message.id).where(over).limit(BATCH)
-            ended = _count(session, delete(Message).where(Message.id.in_(found.scalar_subquery())))
-        yield {"messages": ended}
 
 
 def purge_sessions(context: Context, before: int) -> Iterator[Mapping[str, int]]:

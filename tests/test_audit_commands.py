@@ -18,8 +18,7 @@ from click.testing import CliRunner
 from sqlalchemy import select, update
 
 from admin import audit as audit_commands
-from admin import doctor
-from admin.commands import COMMANDS
+from admin import doctor, people
 from idp.context import Context
 from idp.models import AuditRecord
 from tests.support.context import citizen_number, new_person, opened
@@ -50,7 +49,7 @@ def yimen(context: Context) -> Yimen:
     @click.group()
     def cli() -> None: ...
 
-    for command in (*COMMANDS, *audit_commands.COMMANDS):
+    for command in (people.person, *audit_commands.COMMANDS):
         cli.add_command(command)
 
     def call(*arguments: str, stdin: str = "") -> Done:

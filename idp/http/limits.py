@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
-from typing import ClassVar, Protocol
+from typing import Protocol
 
+from idp import metrics
 from idp.config import Config, Network
-from idp.errors import Overloaded
+from idp.errors import Overloaded, TooManyRequests
 
 log = logging.getLogger("yimen.limits")
 
@@ -31,12 +32,6 @@ REQUESTS_LIMIT = 1_024
 PAGES_LIMIT = 80  # page requests that run or wait for a thread
 IDLE_SECONDS, PROXY_IDLE_SECONDS = 10, 75  # an idle connection; that of a proxy must outlive the proxy's own patience
 DRAIN_SECONDS = 6  # how long idle connections stay open for one last request when the worker ends
-
-
-class Greedy(Overloaded):
-    """One address has too much under way."""
-
-    status: ClassVar[int] = 429
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +71,11 @@ class Guard:
         self.requests = self.pages = 0
         self.refused: Counter[str] = Counter()
 
+    def turn_away(self, reason: str) -> None:
+        """Count what was turned away, for the log and for /metrics."""
+        self.refused[reason] += 1
+        metrics.TURNED_AWAY.labels(reason).inc()
+
     # --- connections
 
     def is_proxy(self, address: str) -> bool:
@@ -112,15 +112,15 @@ class Guard:
     def request(self, address: str, *, page: bool) -> Iterator[None]:
         """Room for one request; `address` is that of the caller behind a proxy, else empty.
 
-        Raises Overloaded when this worker has enough to do, Greedy when this address has.
+        Raises Overloaded when this worker has enough to do, TooManyRequests when this address has.
         """
         if self.requests >= REQUESTS_LIMIT or (page and self.pages >= PAGES_LIMIT):
-            self.refused["requests"] += 1
+            self.turn_away("requests")
             raise Overloaded("the server is busy")
         if address and not self._count(address):
-            self.refused["address"] += 1
+            self.turn_away("address")
             self._uncount(address)
-            raise Greedy("too many requests at once")
+            raise TooManyRequests(retry_after=1)
         self.requests += 1
         self.pages += page
         try:

@@ -5,6 +5,7 @@ lets pass, how long anything may take, and how many connections an address may h
 """
 
 import asyncio
+import contextlib
 import math
 from typing import Any
 
@@ -88,7 +89,7 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._deadline = now + self._patience(ANSWER_SECONDS)  # the rest of the answer has to leave
             return
         if self.flow.write_paused or self.transport.is_closing():
-            self.guard.refused["reader"] += 1
+            self.guard.turn_away("reader")
             self.transport.abort()
         elif self.phase == IDLE:
             self.transport.close()
@@ -118,11 +119,10 @@ class GuardedProtocol(HttpToolsProtocol):
         self._explained = 0
         self._unset_keepalive_if_required()
         try:
-            self.parser.feed_data(data)
+            with contextlib.suppress(httptools.HttpParserUpgrade):  # none is offered: answered as if it had not asked
+                self.parser.feed_data(data)
         except httptools.HttpParserError:  # the parser's own, or Refused wrapped by it
             self._refuse(self._reason or "malformed")
-        except httptools.HttpParserUpgrade:  # no upgrade is offered, so the request is answered as if it had not asked
-            pass
         self._unexplained += len(data) - self._explained
         if self.transport.is_closing():
             return
@@ -192,7 +192,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _refuse(self, reason: str) -> None:
         """Answer and close. Where an earlier request still waits for its answer, close without a word."""
-        self.guard.refused[reason] += 1
+        self.guard.turn_away(reason)
         status, words = _REASONS[reason]
         waits = self.pipeline or (self._is_busy() and (self.phase == HEAD or self.cycle.response_started))
         answered = self.phase == BODY and self.cycle.response_complete

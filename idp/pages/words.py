@@ -83,7 +83,7 @@ ERRORS: Mapping[str, ErrorWords] = {
     ),
     "too_many_requests": ErrorWords(
         N_("尝试的次数太多"),
-        N_("从您所在的网络输错密码的次数太多，暂时不能再试。您的账户没有受到影响。"),
+        N_("从您所在的网络来的尝试太多，暂时不能再试。您的账户没有受到影响。"),
         (N_("请等几分钟，或换一个网络再试。"), N_("急需办理的，请到就近政务大厅窗口。"), _CALL),
     ),
     "temporarily_unavailable": ErrorWords(

@@ -9,6 +9,7 @@ import pytest
 
 from idp.http.limits import DRAIN_SECONDS, PROXY_IDLE_SECONDS
 from idp.http.serving import START_SECONDS, STOP_SECONDS
+from idp.metrics import FOLDER
 from tests.support.fleet import PROGRAM, UNITS, read_unit
 from tests.support.front import CONFIG
 
@@ -69,3 +70,11 @@ def test_socket_nginx_and_port_name_the_same_address() -> None:
     address = read_unit("yimen.socket")["Socket"]["ListenStream"]
     assert f"server {address} " in CONFIG.read_text(encoding="utf-8")
     assert f"--port {address.partition(':')[2]} " in read_unit("yimen.service")["Service"]["ExecStart"]
+
+
+def test_workers_of_separate_units_share_one_folder_of_metrics() -> None:
+    """So that whichever answers /metrics tells of all."""
+    service = read_unit("yimen@.service")["Service"]
+    text = (UNITS / "yimen@.service").read_text(encoding="utf-8")
+    assert f"Environment={FOLDER}=/run/{service['RuntimeDirectory']}\n" in text
+    assert service["RuntimeDirectoryPreserve"] == "yes"

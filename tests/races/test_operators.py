@@ -34,7 +34,8 @@ def new_client(context: Context) -> tuple[str, int]:
 
 def at_once(context: Context, act: Callable[[Any, int], Any]) -> dict[int, Any]:
     """What each operator who won got; the others were told of a conflict."""
-    barrier, won, faults = threading.Barrier(OPERATORS), dict[int, Any](), list[BaseException]()
+    barrier, won = threading.Barrier(OPERATORS), dict[int, Any]()
+    refused, faults = list[int](), list[BaseException]()
 
     def operate(number: int) -> None:
         try:
@@ -43,7 +44,7 @@ def at_once(context: Context, act: Callable[[Any, int], Any]) -> dict[int, Any]:
                 result = act(db, number)
             won[number] = result
         except WrongState:  # 409
-            pass
+            refused.append(number)
         except BaseException as error:
             faults.append(error)
 
@@ -53,6 +54,7 @@ def at_once(context: Context, act: Callable[[Any, int], Any]) -> dict[int, Any]:
     for thread in threads:
         thread.join()
     assert not faults
+    assert sorted([*won, *refused]) == list(range(OPERATORS))
     return won
 
 

@@ -10,10 +10,10 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 
 from idp.context import Context
-from idp.errors import Overloaded
+from idp.errors import Overloaded, TooManyRequests
 from idp.http import limits
 from idp.http.application import create_application, page, protocol
-from idp.http.limits import Greedy, Guard, Limits, group_of
+from idp.http.limits import Guard, Limits, group_of
 from idp.http.request import Request
 from idp.http.response import json_response
 from idp.pages.errors import show_error
@@ -78,7 +78,7 @@ def test_request_gives_back_what_it_took_whatever_happens() -> None:
     guard = Guard(Limits(address_connections=1))
     with pytest.raises(ZeroDivisionError), guard.request("192.0.2.1", page=True):
         raise ZeroDivisionError
-    with guard.request("192.0.2.1", page=True), pytest.raises(Greedy), guard.request("192.0.2.1", page=False):
+    with guard.request("192.0.2.1", page=True), pytest.raises(TooManyRequests), guard.request("192.0.2.1", page=False):
         pass
     assert (guard.requests, guard.pages, len(guard.addresses)) == (0, 0, 0)
 
