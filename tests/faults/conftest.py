@@ -32,7 +32,7 @@ class Loaded:
     citizens: list[Citizen]
     rp: Rp
 
-    def load(self, *, via: list[str] | None = None, flows: int = 12, rate: float = 60) -> Load:
+    def load(self, *, via: list[str] | None = None, flows: int = 8, rate: float = 60) -> Load:
         return Load(self.citizens, self.rp, Ledger(), via=via or [], flows=flows, rate=rate)
 
 

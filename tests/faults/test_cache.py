@@ -60,7 +60,7 @@ def test_redis_fault_refuses_quickly_what_needs_it_and_nothing_else(
     visitor = Visitor(url)
     tokens = rp.redeem(sign_in(visitor, rp.authorize_url(), citizen.number, citizen.password)["code"]).json()
     use(spoiled, cache, fault)
-    for _ in range(6):
+    for _ in range(4):
         begin = time.monotonic()
         answer = Visitor(url).walk(rp.authorize_url())
         assert time.monotonic() - begin < ANSWER_SECONDS
@@ -130,10 +130,5 @@ def test_redis_replaced_by_an_older_copy_revives_nothing(
 @pytest.mark.long
 def test_redis_faults_for_minutes_revive_nothing(spoiled: Installation, cache: "redis.Redis") -> None:
     load = under_load(spoiled, lambda load: faults(spoiled, cache, load, 5, 6), rate=100)
-    assert load.ledger.slowest(503) < ANSWER_SECONDS
-
-
-def test_redis_faults_under_load_revive_nothing(spoiled: Installation, cache: "redis.Redis") -> None:
-    load = under_load(spoiled, lambda load: faults(spoiled, cache, load, 0.4, 1))
     print(load.ledger.statuses(), f"slowest 503: {load.ledger.slowest(503):.2f} s")
     assert load.ledger.slowest(503) < ANSWER_SECONDS

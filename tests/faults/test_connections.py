@@ -72,7 +72,11 @@ def test_commit_on_a_connection_that_a_restart_ended_is_made_on_a_new_one(own_po
     run(own_postgres.url(table), story)
 
 
-def test_commit_without_an_answer_is_given_up_and_the_next_is_made(own_postgres: Cluster, table: str) -> None:
+def test_commit_without_an_answer_is_given_up_and_the_next_is_made(
+    own_postgres: Cluster, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("idp.batches.TRIP_SECONDS", 0.5)
+
     async def story(database: Database) -> None:
         assert await add(database)
         proxy.set("silent")

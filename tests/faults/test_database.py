@@ -78,7 +78,7 @@ def test_lock_that_is_held_refuses_and_goes(spoiled: Installation) -> None:
         await load.progress()
         with spoiled.postgres.connect(spoiled.database) as holder, holder.transaction():
             holder.execute("lock table grants in access exclusive mode")
-            await asyncio.sleep(3)
+            await asyncio.sleep(2.5)
         await load.progress(12)
         print(load.ledger.statuses(), f"slowest 503: {load.ledger.slowest(503):.2f} s")
 

@@ -67,6 +67,7 @@ def test_sqlite_under_two_processes_for_minutes_is_sound(embedded: Embedded, tmp
     two_processes(embedded, tmp_path, 120)
 
 
+@pytest.mark.long
 def test_sqlite_copied_while_it_is_written_is_whole(embedded: Embedded, tmp_path: Path) -> None:
     async def fault(load: Load) -> None:
         await load.progress()

@@ -58,7 +58,7 @@ class Watch:
 
 async def soak(watched: list[tuple[Loaded, Watch]], seconds: float, rate: float) -> None:
     async def one(loaded: Loaded, watch: Watch) -> None:
-        load: Load = loaded.load(flows=8, rate=rate)
+        load: Load = loaded.load(rate=rate)
         end = time.monotonic() + seconds
         async with load.running():
             while time.monotonic() < end:
@@ -90,7 +90,7 @@ def soaked(
 def test_load_for_seconds_leaves_memory_and_descriptors_flat(
     spoiled: Installation, embedded: Embedded, tmp_path: Path
 ) -> None:
-    soaked(spoiled, embedded, tmp_path, seconds=10, rate=30, megabytes=15)
+    soaked(spoiled, embedded, tmp_path, seconds=6, rate=30, megabytes=15)
 
 
 @pytest.mark.long

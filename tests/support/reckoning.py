@@ -12,7 +12,7 @@ AT_ONCE = 8
 CODE_SURELY_VALID = 40.0  # of 60 seconds
 
 
-async def reckon(load: Load, *, most: int = 60) -> Numbers:
+async def reckon(load: Load, *, most: int = 30) -> Numbers:
     """Look for every acknowledged write and use every one-time thing again; `most` of each kind, the newest first."""
     ledger = load.ledger
     used = {id(family.code) for family in ledger.families}
@@ -81,7 +81,7 @@ async def _check_family(load: Load, family: Family) -> None:
         ledger.missing.append("a code that was spent worked again")
 
 
-def run_checked(load: Load, during: Callable[[Load], Awaitable[None]], *, most: int = 60) -> Numbers:
+def run_checked(load: Load, during: Callable[[Load], Awaitable[None]], *, most: int = 30) -> Numbers:
     """Run the load, `during` beside it, and reckon afterwards. `during` decides how long it takes."""
 
     async def whole() -> Numbers:
