@@ -4,6 +4,7 @@ What differs between SQLite and PostgreSQL ends here, in `statements` and in `ba
 """
 
 import contextlib
+import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,8 @@ class Database:
             raise Overloaded(detail="no connection is free") from error
         except (OperationalError, InterfaceError, InternalError) as error:
             raise Unavailable(detail=type(error.orig).__name__) from error
+        except sqlite3.OperationalError as error:  # of a `Statement`, which speaks to the driver itself
+            raise Unavailable(detail=type(error).__name__) from error
         except DatabaseError as error:
             if type(error) is not DatabaseError:  # its other kinds are faults of a statement
                 raise
