@@ -4,11 +4,11 @@ import json
 
 from sqlalchemy.orm import Session
 
-from idp import accounts, consents, sessions
+from idp import accounts, sessions
 from idp.authn import password
 from idp.context import Context
 from idp.models import Password
-from tests.support.context import citizen_number
+from tests.support.context import agree, citizen_number
 
 SECRET = "correct horse 电池 staple"
 SCOPE = "openid profile email phone identity offline_access"
@@ -46,6 +46,6 @@ def _person(context: Context, session: Session, order: int, hashed: str, client_
     )
     session.add(Password(account_id=account.id, hash=hashed, changed_at=context.now()))
     for client_id in client_ids:
-        consents.record(context, session, account.id, client_id, SCOPE)
+        agree(context, session, account.id, client_id, SCOPE)
     _, handle = sessions.start(context, session, account, sessions.Proof(3, ("pwd",)))
     return described(number, handle)

@@ -11,17 +11,15 @@ from uuid import UUID
 from sqlalchemy import func, select
 
 from clients import registry
-from idp import accounts, consents, sessions
+from idp import accounts, sessions
 from idp.authn import password
 from idp.context import Context
 from idp.http import csrf
 from idp.http.request import Request
 from idp.http.response import BROWSER_COOKIE, SESSION_COOKIE, new_browser
 from idp.models import Account, AuditRecord, Grant, SignOn
-from idp.oidc import terms
-from idp.oidc.logout import find_client
 from tests.support.citizen import PASSWORD
-from tests.support.context import new_person
+from tests.support.context import agree, new_person
 from tests.support.servers import YimenServer
 from tests.support.visitor import REDIRECT_URI
 from tests.support.wire import Answer, Barrier, request
@@ -61,12 +59,7 @@ class Stage:
         with self.context.database.session() as db:
             account = accounts.get(db, self.account)
             started, handle = sessions.start(self.context, db, account, sessions.Proof(3, ("pwd",)))
-            party = find_client(self.context, db, self.client_id)
-            assert party is not None
-            shown = terms.of(party, SCOPE)
-            self.terms = shown.version.hex()
-            agreed = consents.Agreed(SCOPE, shown.version, shown.document, "zh-CN")
-            consents.record(self.context, db, self.account, self.client_id, agreed)
+            self.terms = agree(self.context, db, self.account, self.client_id, SCOPE).hex()
             self.session = started.id
         self.cookies = {SESSION_COOKIE: handle, BROWSER_COOKIE: new_browser()}
 

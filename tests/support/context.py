@@ -5,15 +5,18 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from idp import accounts, organizations
+from idp import accounts, consents, organizations
 from idp.config import load_config
 from idp.context import Context
 from idp.models import Account, AuditRecord, Organization
+from idp.oidc import terms
+from idp.oidc.logout import find_client
 from server import close, open_context
 from tests.support import spill
 
@@ -75,6 +78,16 @@ def new_person(context: Context, session: Session, **changes: Any) -> Account:
 def new_organization(context: Context, session: Session, **changes: Any) -> Organization:
     values: dict[str, Any] = {"uscc": credit_code(), "name": "示例科技有限公司", **changes}
     return organizations.register(context, session, **values)
+
+
+def agree(context: Context, session: Session, account_id: UUID, client_id: str, scope: str) -> bytes:
+    """A person's consent to what a client has registered now; the version of its terms."""
+    party = find_client(context, session, client_id)
+    assert party is not None
+    shown = terms.of(party, scope)
+    agreed = consents.Agreed(scope, shown.version, shown.document, "zh-CN")
+    consents.record(context, session, account_id, client_id, agreed)
+    return shown.version
 
 
 def events(session: Session) -> list[str]:

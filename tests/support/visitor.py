@@ -100,7 +100,6 @@ class Visitor:
             else:
                 self.cookies[name] = value
         self.trail.append((method, url, answer.status_code))
-        spill.saw(f"address {method} {answer.status_code}", url)
         spill.saw(f"location {method} {answer.status_code}", answer.headers.get("location", ""))
         for name, value in self.cookies.items():
             if name.startswith("__Host-"):
