@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -88,9 +89,15 @@ def create_application(
 
     application = Starlette(lifespan=lifespan)
     application.router.redirect_slashes = False
-    application.router.default = Dispatcher(
+    dispatcher = application.router.default = Dispatcher(
         context, routes, error_page, guard, tracing.Spans() if spans is None else spans
     )
+
+    async def straight(scope: Scope, receive: Receive, send: Send) -> None:
+        """Requests go to the dispatcher, which answers every error itself; Starlette keeps start and stop."""
+        await (dispatcher if scope["type"] == "http" else application.router)(scope, receive, send)
+
+    application.middleware_stack = straight
     application.state.guard = guard  # the wire asks it too
     return application
 
@@ -106,6 +113,10 @@ class Dispatcher:
         self._routes = {route.path: route for route in routes if not route.path.endswith("/*")}
         self._below = [(route.path[:-1], route) for route in routes if route.path.endswith("/*")]
         self._host = context.config.issuer.partition("://")[2].partition("/")[0].lower()
+        headers = dict(BASE_HEADERS)
+        if context.config.issuer.startswith("https"):
+            headers["Strict-Transport-Security"] = "max-age=63072000; includeSubDomains"
+        self._base_headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
     def _find(self, path: str) -> Route | None:
         found = self._routes.get(path)
@@ -136,11 +147,9 @@ class Dispatcher:
         except Exception:  # the last resort: an unexpected error is logged whole and told as nothing but a reference
             log.exception("unexpected error", extra={"fields": {"request_id": context.request_id}})
             response = self._refuse(context, request, route, YimenError())
-        for name, value in BASE_HEADERS.items():
-            response.headers.setdefault(name, value)
-        response.headers["X-Request-Id"] = context.request_id
-        if self._context.config.issuer.startswith("https"):
-            response.headers["Strict-Transport-Security"] = "max-age=63072000; includeSubDomains"
+        present = {name for name, _ in response.raw_headers}
+        response.raw_headers += [header for header in self._base_headers if header[0] not in present]
+        response.raw_headers.append((b"x-request-id", context.request_id.encode()))
         self._note(context, request, route, response, trace, started)
         await response(scope, receive, _without_body(send) if request.method == "HEAD" else send)
 
@@ -288,6 +297,7 @@ def client_address(context: Context, scope: Scope) -> str:
     return peer if _is_address(peer) else ""
 
 
+@functools.lru_cache(maxsize=4_096)
 def _is_address(text: str) -> bool:
     try:
         ip_address(text)
